@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
+)
+
+// translate is the one place that looks into the driver's errors. It says what
+// was being done, keeps the error's code, and drops its texts, which may quote
+// the values of a row. Errors of this package pass as they are.
+func translate(doing string, err error) error {
+	var pgErr *pgconn.PgError
+	var connectErr *pgconn.ConnectError
+	var netErr net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotFound), errors.Is(err, ErrSuperseded), errors.As(err, new(*BusyError)):
+		return fmt.Errorf("%s: %w", doing, err)
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("%s: %w", doing, ErrNotFound)
+	case errors.As(err, &pgErr):
+		if unavailable(pgErr.Code) {
+			return fmt.Errorf("%s: %w (SQLSTATE %s)", doing, ErrUnavailable, pgErr.Code)
+		}
+		return fmt.Errorf("%s: %w", doing, &SQLError{Code: pgErr.Code, Constraint: pgErr.ConstraintName})
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: %w", doing, context.Canceled)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: %w (time-out)", doing, ErrUnavailable)
+	case errors.As(err, &connectErr):
+		return fmt.Errorf("%s: %w (no connection)", doing, ErrUnavailable)
+	case errors.As(err, &netErr), pgconn.SafeToRetry(err), pgconn.Timeout(err):
+		return fmt.Errorf("%s: %w (connection lost)", doing, ErrUnavailable)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, puddle.ErrClosedPool):
+		return fmt.Errorf("%s: %w (connection closed)", doing, ErrUnavailable)
+	default:
+		return fmt.Errorf("%s: unexpected error of type %T", doing, err)
+	}
+}
+
+// SQLError is an error that Postgres reported for a statement and that trying
+// again would not mend.
+type SQLError struct {
+	// Code is the SQLSTATE.
+	Code string
+	// Constraint is the name of the violated constraint, if any.
+	Constraint string
+}
+
+// Error gives the code and the constraint, never the server's text, which may
+// hold the values of the row.
+func (e *SQLError) Error() string {
+	if e.Constraint != "" {
+		return fmt.Sprintf("SQLSTATE %s on %s", e.Code, e.Constraint)
+	}
+	return "SQLSTATE " + e.Code
+}
+
+// unavailable tells the states that pass: no connection, shutting down, too
+// many connections, out of disk, read-only after a failover, locked for long.
+func unavailable(code string) bool {
+	switch code {
+	case pgerrcode.ReadOnlySQLTransaction, pgerrcode.LockNotAvailable, pgerrcode.QueryCanceled,
+		pgerrcode.IdleInTransactionSessionTimeout, pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword,
+		pgerrcode.InvalidCatalogName:
+		return true
+	}
+	return pgerrcode.IsConnectionException(code) || pgerrcode.IsInsufficientResources(code) ||
+		pgerrcode.IsOperatorIntervention(code) || pgerrcode.IsTransactionRollback(code) ||
+		pgerrcode.IsSystemError(code) || pgerrcode.IsInternalError(code)
+}
+
+// badRow tells whether an error lies in the values of a row, so that the other
+// rows of its statement may still be taken.
+func badRow(err error) bool {
+	var e *SQLError
+	return errors.As(err, &e) && (pgerrcode.IsDataException(e.Code) ||
+		pgerrcode.IsIntegrityConstraintViolation(e.Code) || pgerrcode.IsProgramLimitExceeded(e.Code))
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// InsertRejected keeps a refused request.
+func (s *Store) InsertRejected(ctx context.Context, r *Rejected) error {
+	_, err := s.pool.Exec(ctx, `
+		INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
+		VALUES ($1, $2, $3, $4, $5, $6)`,
+		r.ID, r.ReceivedAt, nullAddr(r.SourceIP), cleanText(r.Reason), cleanText(r.ContentType), notNil(r.Body))
+	return translate("keep a rejected callback", err)
+}
+
+// RejectedRow is a rejected callback as it is kept; ReplayedAt is zero while it
+// has not been replayed.
+type RejectedRow struct {
+	Rejected
+	ReplayedAt time.Time
+}
+
+const selectRejected = `
+	SELECT rejected_id, received_at, source_ip, reason, content_type, body, replayed_at
+	FROM callbackd.rejected_callbacks`
+
+func scanRejected(row pgx.CollectableRow) (RejectedRow, error) {
+	var r RejectedRow
+	var ip *netip.Addr
+	var replayed *time.Time
+	err := row.Scan(&r.ID, &r.ReceivedAt, &ip, &r.Reason, &r.ContentType, &r.Body, &replayed)
+	if ip != nil {
+		r.SourceIP = *ip
+	}
+	if replayed != nil {
+		r.ReplayedAt = *replayed
+	}
+	return r, err
+}
+
+// ListRejected gives the newest rejected callbacks, newest first.
+func (s *Store) ListRejected(ctx context.Context, limit int) ([]RejectedRow, error) {
+	rows, err := s.pool.Query(ctx, selectRejected+` ORDER BY rejected_id DESC LIMIT $1`, limit)
+	if err != nil {
+		return nil, translate("list rejected callbacks", err)
+	}
+	list, err := pgx.CollectRows(rows, scanRejected)
+	return list, translate("list rejected callbacks", err)
+}
+
+// GetRejected gives one rejected callback, or ErrNotFound.
+func (s *Store) GetRejected(ctx context.Context, id uuid.UUID) (RejectedRow, error) {
+	rows, err := s.pool.Query(ctx, selectRejected+` WHERE rejected_id = $1`, id)
+	if err != nil {
+		return RejectedRow{}, translate("read a rejected callback", err)
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, scanRejected)
+	return r, translate("read rejected callback "+id.String(), err)
+}
+
+// Replay stores c, made from the rejected callback id, as if it had been
+// accepted, and marks the rejected one as replayed. A second replay of the same
+// one is an error and stores nothing.
+func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *Callback) error {
+	err := s.inTx(ctx, "replay rejected callback "+id.String(), func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE callbackd.rejected_callbacks SET replayed_at = now()
+			WHERE rejected_id = $1 AND replayed_at IS NULL`, id)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return fmt.Errorf("no such callback that has not been replayed: %w", ErrNotFound)
+		}
+		return insertCallback(ctx, tx, c)
+	})
+	if err == nil {
+		s.waker.wake()
+	}
+	return err
+}

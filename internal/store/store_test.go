@@ -1,0 +1,408 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/store"
+	"callbackd/internal/store/storetest"
+)
+
+func callback(id string) *store.Callback {
+	return &store.Callback{
+		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("34.202.241.227"),
+		ContentType: "application/json", Body: []byte(`{"workflowExecution":{"id":"` + id + `"}}`), WorkflowExecutionID: id,
+		WorkflowStatus: "PROCESSED",
+	}
+}
+
+func mustInsert(t *testing.T, s *store.Store, list ...*store.Callback) {
+	t.Helper()
+	for _, c := range list {
+		if err := s.InsertCallback(t.Context(), c); err != nil {
+			t.Fatalf("insert a callback: %v", err)
+		}
+	}
+}
+
+// query runs one statement and gives every row's columns as text.
+func query(t *testing.T, s *store.Store, sql string, args ...any) [][]any {
+	t.Helper()
+	rows, err := s.Pool().Query(context.Background(), sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) ([]any, error) { return r.Values() })
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return list
+}
+
+func scalar[T any](t *testing.T, s *store.Store, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	if err := s.Pool().QueryRow(context.Background(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func TestInsertCallbackStoresEveryColumn(t *testing.T) {
+	s := storetest.New(t)
+	want := &store.Callback{
+		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("2001:db8::1"),
+		ContentType: "text/\xffodd\x00", Body: []byte("raw \x00 \xff bytes"), WorkflowExecutionID: "w-1",
+		WorkflowStatus: "PRO\x00CESSED", WorkflowHref: "https://h", DefinitionKey: "3", AccountID: "a", AccountHref: "https://a",
+		UserReference: "ref", CallbackSentAt: time.Date(2021, 1, 21, 14, 55, 1, 917e6, time.UTC),
+	}
+	mustInsert(t, s, want)
+	var got store.Callback
+	err := s.Pool().QueryRow(t.Context(), `SELECT callback_id, received_at, source_ip, content_type, body, workflow_execution_id,
+		workflow_status, workflow_href, definition_key, account_id, account_href, user_reference, callback_sent_at FROM jumio.callbacks`).
+		Scan(&got.ID, &got.ReceivedAt, &got.SourceIP, &got.ContentType, &got.Body, &got.WorkflowExecutionID, &got.WorkflowStatus,
+			&got.WorkflowHref, &got.DefinitionKey, &got.AccountID, &got.AccountHref, &got.UserReference, &got.CallbackSentAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Body, want.Body) {
+		t.Errorf("the body is %q, want the raw bytes %q", got.Body, want.Body)
+	}
+	if got.ID != want.ID || got.SourceIP != want.SourceIP || !got.ReceivedAt.Equal(want.ReceivedAt) || !got.CallbackSentAt.Equal(want.CallbackSentAt) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got.ContentType != "text/\uFFFDodd\uFFFD" || got.WorkflowStatus != "PRO\uFFFDCESSED" {
+		t.Errorf("what text cannot hold is not replaced: %q, %q", got.ContentType, got.WorkflowStatus)
+	}
+}
+
+func TestInsertCallbackGroupsCommits(t *testing.T) {
+	s := storetest.New(t)
+	const n = 400
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if err := s.InsertCallback(context.Background(), callback(fmt.Sprintf("w-%d", i))); err != nil {
+				t.Errorf("insert: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := scalar[int64](t, s, `SELECT count(*) FROM jumio.callbacks`); got != n {
+		t.Errorf("%d callbacks are stored, want %d", got, n)
+	}
+	if got := scalar[int64](t, s, `SELECT count(*) FROM callbackd.inbox`); got != n {
+		t.Errorf("%d callbacks wait for promotion, want %d", got, n)
+	}
+	if txs := scalar[int64](t, s, `SELECT count(DISTINCT xmin::text) FROM callbackd.callbacks`); txs >= n {
+		t.Errorf("%d callbacks took %d transactions", n, txs)
+	}
+}
+
+// A batch that fails because of one row must not take the others with it.
+func TestInsertCallbackBadRowFailsAlone(t *testing.T) {
+	s := storetest.New(t)
+	taken := callback("first")
+	mustInsert(t, s, taken)
+	const n = 50
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			c := callback(fmt.Sprintf("w-%d", i))
+			if i == n/2 {
+				c.ID = taken.ID
+			}
+			errs[i] = s.InsertCallback(context.Background(), c)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		var sqlErr *store.SQLError
+		if i == n/2 {
+			if !errors.As(err, &sqlErr) || errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("the bad row's error is %v, want an SQLError", err)
+			}
+		} else if err != nil {
+			t.Errorf("row %d: %v", i, err)
+		}
+	}
+}
+
+func TestInsertCallbackUnavailable(t *testing.T) {
+	s := storetest.New(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	conn, err := s.Pool().Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE callbackd.callbacks`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InsertCallback(ctx, callback("w")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("while the table is locked: %v, want ErrUnavailable", err)
+	}
+	if _, err := conn.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InsertCallback(t.Context(), callback("w")); err != nil {
+		t.Errorf("after the lock is gone: %v", err)
+	}
+}
+
+func TestReadyReadOnly(t *testing.T) {
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatalf("ready: %v", err)
+	}
+	readOnly := storetest.Open(t, dsn+"&default_transaction_read_only=on")
+	if err := readOnly.Ready(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("read-only database: %v, want ErrUnavailable", err)
+	}
+	if err := readOnly.InsertCallback(t.Context(), callback("w")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("insert into a read-only database: %v, want ErrUnavailable", err)
+	}
+}
+
+// What a role of the server's sets must not weaken what a 200 promises.
+func TestSynchronousCommitIsOn(t *testing.T) {
+	s := storetest.Open(t, storetest.NewMigrated(t)+"&synchronous_commit=off")
+	if got := scalar[string](t, s, `SHOW synchronous_commit`); got != "on" {
+		t.Errorf("synchronous_commit is %s, want on", got)
+	}
+}
+
+func TestRejected(t *testing.T) {
+	s := storetest.New(t)
+	r := &store.Rejected{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Reason: "address_not_allowed", ContentType: "x", Body: []byte("{\x00}")}
+	if err := s.InsertRejected(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.GetRejected(t.Context(), r.ID)
+	if err != nil || got.SourceIP.IsValid() || !bytes.Equal(got.Body, r.Body) || !got.ReplayedAt.IsZero() {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if err := s.Replay(t.Context(), r.ID, callback("replayed")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Replay(t.Context(), r.ID, callback("again")); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a second replay: %v, want ErrNotFound", err)
+	}
+	list, err := s.ListRejected(t.Context(), 10)
+	if err != nil || len(list) != 1 || list[0].ReplayedAt.IsZero() {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	if n := scalar[int64](t, s, `SELECT count(*) FROM jumio.callbacks`); n != 1 {
+		t.Errorf("%d callbacks after the replay, want 1", n)
+	}
+	if _, err := s.GetRejected(t.Context(), uuid.New()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("unknown id: %v, want ErrNotFound", err)
+	}
+}
+
+func TestAddressesAreRemembered(t *testing.T) {
+	s := storetest.New(t)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	a := store.AllowlistAddress{Host: "callback.jumio.com", Addr: netip.MustParseAddr("192.0.2.1"), LastSeen: now}
+	b := store.AllowlistAddress{Host: "callback.jumio.com", Addr: netip.MustParseAddr("2001:db8::1"), LastSeen: now, MissingSince: now}
+	if err := s.SaveAddresses(t.Context(), []store.AllowlistAddress{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	older := a
+	older.LastSeen, older.MissingSince = now.Add(-time.Hour), now
+	b.LastSeen, b.MissingSince = now.Add(time.Minute), time.Time{}
+	if err := s.SaveAddresses(t.Context(), []store.AllowlistAddress{older, b}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.LoadAddresses(t.Context())
+	if err != nil || len(got) != 2 {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	for _, g := range got {
+		if !g.MissingSince.IsZero() {
+			t.Errorf("%v: missing since %v, want the later sighting to hold", g.Addr, g.MissingSince)
+		}
+	}
+}
+
+// No text of an error may quote a row.
+func TestErrorsHoldNoValues(t *testing.T) {
+	s := storetest.New(t)
+	c := callback("secret-workflow")
+	mustInsert(t, s, c)
+	c.Body = []byte("SECRET-MARK")
+	err := s.InsertCallback(t.Context(), c)
+	if err == nil || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), c.ID.String()) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestMigrateDownAndUpAgain(t *testing.T) {
+	dsn := storetest.NewMigrated(t)
+	m, err := store.NewMigrator(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Down(store.RequiredVersion + 1); err == nil {
+		t.Error("taking back more than there is: no error")
+	}
+	if err := m.Up(); err != nil {
+		t.Fatalf("up: %v", err)
+	}
+	if err := m.Down(store.RequiredVersion); err != nil {
+		t.Fatalf("down: %v", err)
+	}
+	s := storetest.Open(t, dsn)
+	if err := s.CheckSchema(t.Context()); err == nil || !strings.Contains(err.Error(), "callbackd migrate up") {
+		t.Errorf("check of an empty schema: %v", err)
+	}
+	left := query(t, s, `SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+		WHERE nspname IN ('callbackd', 'jumio') AND relname NOT LIKE 'schema_migrations%'`)
+	if len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := m.Up(); err != nil {
+		t.Fatalf("up again: %v", err)
+	}
+	if err := s.CheckSchema(t.Context()); err != nil {
+		t.Error(err)
+	}
+	mustInsert(t, s, callback("w"))
+}
+
+func TestMigrateConcurrently(t *testing.T) {
+	dsn := storetest.NewDatabase(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			m, err := store.NewMigrator(context.Background(), dsn)
+			if err != nil {
+				t.Errorf("prepare: %v", err)
+				return
+			}
+			defer m.Close()
+			if err := m.Up(); err != nil {
+				t.Errorf("up: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestEveryViewAndColumnHasAComment(t *testing.T) {
+	s := storetest.New(t)
+	missing := query(t, s, `
+		SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+		WHERE c.relnamespace = 'jumio'::regnamespace AND c.relkind = 'v' AND a.attnum >= 0
+			AND col_description(c.oid, a.attnum) IS NULL
+		UNION ALL
+		SELECT relname, '' FROM pg_class WHERE relnamespace = 'jumio'::regnamespace AND relkind = 'v' AND obj_description(oid) IS NULL`)
+	if len(missing) != 0 {
+		t.Errorf("without a COMMENT: %v", missing)
+	}
+}
+
+func TestRoleReader(t *testing.T) {
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	seedDetails(t, s, "w", `{"createdAt":"2021-03-12T15:47:17.234Z","capabilities":{"extraction":[{"data":{"dateOfBirth":"1990-01-01"}}]}}`)
+	reader := storetest.Open(t, storetest.AsMember(t, dsn, "jumio_reader"))
+	for _, view := range []string{"callbacks", "workflow_executions", "capabilities", "extracted_documents", "images", "rejected_callbacks", "events"} {
+		if _, err := reader.Pool().Exec(t.Context(), `SELECT * FROM jumio.`+view); err != nil {
+			t.Errorf("read jumio.%s: %v", view, err)
+		}
+	}
+	for _, sql := range []string{
+		`SELECT * FROM callbackd.images`, `SELECT * FROM callbackd.callbacks`, `DELETE FROM jumio.callbacks`,
+		`UPDATE jumio.workflow_executions SET status = 'x'`, `SELECT callbackd.append_events('{expired}', '{w}')`,
+		`SELECT * FROM callbackd.river_job`, `CREATE TABLE jumio.x ()`,
+	} {
+		if _, err := reader.Pool().Exec(t.Context(), sql); err == nil {
+			t.Errorf("%s: allowed", sql)
+		}
+	}
+}
+
+func TestRoleReceiver(t *testing.T) {
+	dsn := storetest.NewMigrated(t)
+	r := storetest.Open(t, storetest.AsMember(t, dsn, "callbackd_receiver"))
+	if err := r.CheckSchema(t.Context()); err != nil {
+		t.Errorf("check the schema: %v", err)
+	}
+	if err := r.Ready(t.Context()); err != nil {
+		t.Errorf("ready: %v", err)
+	}
+	mustInsert(t, r, callback("w"))
+	if err := r.InsertRejected(t.Context(), &store.Rejected{ID: uuid.New(), ReceivedAt: time.Now(), Reason: "x"}); err != nil {
+		t.Errorf("keep a rejected callback: %v", err)
+	}
+	addresses := []store.AllowlistAddress{{Host: "h", Addr: netip.MustParseAddr("192.0.2.1"), LastSeen: time.Now()}}
+	for range 2 {
+		if err := r.SaveAddresses(t.Context(), addresses); err != nil {
+			t.Errorf("remember addresses: %v", err)
+		}
+	}
+	if list, err := r.LoadAddresses(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("load addresses: %v, %v", list, err)
+	}
+	for _, sql := range []string{
+		`SELECT * FROM callbackd.callbacks`, `SELECT * FROM callbackd.inbox`, `SELECT * FROM callbackd.workflow_details`,
+		`SELECT * FROM callbackd.images`, `SELECT * FROM callbackd.rejected_callbacks`, `SELECT * FROM jumio.images`,
+		`SELECT * FROM callbackd.events`, `SELECT * FROM callbackd.workflow_executions`, `SELECT * FROM callbackd.river_job`,
+		`UPDATE callbackd.callbacks SET body = ''`, `DELETE FROM callbackd.callbacks`, `DELETE FROM callbackd.allowlist_addresses`,
+		`INSERT INTO callbackd.inbox VALUES (gen_random_uuid())`, `INSERT INTO callbackd.events (occurred_at, type, workflow_execution_id) VALUES (now(), 'expired', 'w')`,
+	} {
+		if _, err := r.Pool().Exec(t.Context(), sql); err == nil {
+			t.Errorf("%s: allowed", sql)
+		}
+	}
+}
+
+// seedDetails stores details the way a retrieval does.
+func seedDetails(t *testing.T, s *store.Store, id, details string) {
+	t.Helper()
+	l := claim(t, s, id)
+	finish(t, s, l, store.Outcome{State: store.Retrieved, Details: []byte(details)})
+}
+
+// claim makes a pending workflow execution and takes its lease.
+func claim(t *testing.T, s *store.Store, id string) store.Lease {
+	t.Helper()
+	l := store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id}, JobID: 1, Attempt: 1}
+	if err := s.Pool().QueryRow(t.Context(), `
+		INSERT INTO callbackd.workflow_executions AS w (workflow_execution_id, retrieval_state, retrieval_generation)
+		VALUES ($1, 'pending', 1) ON CONFLICT (workflow_execution_id) DO UPDATE
+		SET retrieval_state = 'pending', retrieval_generation = w.retrieval_generation + 1 RETURNING retrieval_generation`, id).Scan(&l.Generation); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
+		t.Fatalf("claim: %v", err)
+	}
+	return l
+}
+
+func finish(t *testing.T, s *store.Store, l store.Lease, o store.Outcome) {
+	t.Helper()
+	if err := s.FinishAttempt(t.Context(), l, o, nil); err != nil {
+		t.Fatalf("finish: %v", err)
+	}
+}
+
+func image(content string) *store.Image {
+	return &store.Image{AccountID: "a", Category: "ID", ContentType: "image/jpeg", SHA256: sha256.Sum256([]byte(content)), Width: 8, Height: 5, Data: []byte(content)}
+}
