@@ -1,0 +1,149 @@
+package jumio
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config is what a Client needs to know.
+type Config struct {
+	// Credentials hold for every data center without its own; may be empty.
+	Credentials Credentials
+	// DataCenter holds the credentials of single data centers by their label,
+	// for example "amer-1".
+	DataCenter map[string]Credentials
+	// Basic sends the credentials themselves instead of a bearer token.
+	Basic bool
+	// UserAgent is "YourCompany YourApp/v1.0"; Jumio refuses requests without.
+	UserAgent string
+	// TokenURL and RetrievalURL are scheme and host (and port) of a private or
+	// test endpoint, to which the requests for every data center go. Nil: the
+	// data center's own, https://auth.<label>.jumio.ai and
+	// https://retrieval.<label>.jumio.ai.
+	TokenURL, RetrievalURL *url.URL
+	// RPS is the most retrieval requests a second; token requests do not count.
+	RPS float64
+	// MaxImageBytes is the size of the largest image.
+	MaxImageBytes int64
+	// ProgressTimeout ends a request after that long without progress.
+	ProgressTimeout time.Duration
+}
+
+// maxImageLimit is the largest value that Postgres stores, and so the largest
+// MaxImageBytes.
+const maxImageLimit = 1 << 30
+
+var userAgentPattern = regexp.MustCompile(`^[!-~][ -~]*$`)
+
+// check reports everything that is wrong, without any secret.
+func (cfg Config) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if cfg.Credentials == (Credentials{}) {
+		if len(cfg.DataCenter) == 0 {
+			bad("no credentials")
+		}
+	} else if err := cfg.Credentials.check(); err != nil {
+		bad("default credentials: %w", err)
+	}
+	for label, credentials := range cfg.DataCenter {
+		if !validLabel(label) {
+			bad("data center %q is no label such as amer-1", label)
+		}
+		if err := credentials.check(); err != nil {
+			bad("credentials of %s: %w", label, err)
+		}
+	}
+	if !userAgentPattern.MatchString(cfg.UserAgent) {
+		bad("user agent %q is empty or not printable ASCII", cfg.UserAgent)
+	}
+	if err := checkEndpoint(cfg.TokenURL); err != nil {
+		bad("token URL: %w", err)
+	}
+	if err := checkEndpoint(cfg.RetrievalURL); err != nil {
+		bad("retrieval URL: %w", err)
+	}
+	if !(cfg.RPS > 0) {
+		bad("requests a second: %v is not above 0", cfg.RPS)
+	}
+	if cfg.MaxImageBytes < 1 || cfg.MaxImageBytes > maxImageLimit {
+		bad("largest image: %d is not between 1 and %d bytes", cfg.MaxImageBytes, maxImageLimit)
+	}
+	if cfg.ProgressTimeout <= 0 {
+		bad("progress timeout: %v is not above 0", cfg.ProgressTimeout)
+	}
+	return errors.Join(errs...)
+}
+
+func checkEndpoint(u *url.URL) error {
+	switch {
+	case u == nil:
+		return nil
+	case u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("the scheme is not http or https")
+	case u.Hostname() == "":
+		return errors.New("the host is missing")
+	case u.User != nil:
+		return errors.New("user information does not belong there")
+	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
+		return errors.New("only scheme, host and port belong there")
+	}
+	return nil
+}
+
+// origin gives scheme and host of a configured endpoint, "" if there is none.
+func origin(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host)
+}
+
+// target is where one data center's requests go, and as whom.
+type target struct {
+	tokenOrigin     string
+	retrievalOrigin string
+	credentials     Credentials
+}
+
+// target finds the endpoints and the credentials of a data center.
+func (cfg *Config) target(dataCenter string) (target, error) {
+	credentials, own := cfg.DataCenter[dataCenter]
+	if !own {
+		credentials = cfg.Credentials
+	}
+	switch {
+	case dataCenter != "" && !validLabel(dataCenter):
+		return target{}, errors.New("the data center's label is not valid")
+	case dataCenter == "" && credentials == (Credentials{}):
+		if len(cfg.DataCenter) != 1 {
+			return target{}, errors.New("the data center is not known, and there are credentials of several")
+		}
+		for label, only := range cfg.DataCenter {
+			dataCenter, credentials = label, only
+		}
+	case credentials == (Credentials{}):
+		return target{}, fmt.Errorf("there are no credentials for data center %s", dataCenter)
+	}
+	t := target{
+		tokenOrigin:     origin(cfg.TokenURL),
+		retrievalOrigin: origin(cfg.RetrievalURL),
+		credentials:     credentials,
+	}
+	needed := t.retrievalOrigin == "" || (t.tokenOrigin == "" && !cfg.Basic)
+	if needed && dataCenter == "" {
+		return target{}, errors.New("the data center is not known, and no endpoint is configured")
+	}
+	if t.tokenOrigin == "" {
+		t.tokenOrigin = "https://auth." + dataCenter + ".jumio.ai"
+	}
+	if t.retrievalOrigin == "" {
+		t.retrievalOrigin = "https://retrieval." + dataCenter + ".jumio.ai"
+	}
+	return t, nil
+}

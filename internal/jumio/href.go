@@ -1,0 +1,120 @@
+package jumio
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+)
+
+// Workflow names a workflow execution.
+type Workflow struct {
+	// DataCenter is the label in the callback's href, "amer-1" for example;
+	// "" if it is not known.
+	DataCenter string
+	// AccountID is "" if it is not known; the short form of the address is
+	// used then.
+	AccountID string
+	// ID is the workflow execution's id.
+	ID string
+}
+
+// Part names one image of a credential (guide, "Get Images").
+type Part struct {
+	AccountID    string
+	CredentialID string
+	// Category is the credential's (ID, SELFIE, FACEMAP, …), "" if unknown.
+	Category   string
+	Classifier string
+}
+
+// IsFacemap tells whether the part is a facemap, which may be other binary data
+// than JPEG and PNG.
+func (p Part) IsFacemap() bool {
+	return p.Classifier == facemap || p.Category == facemap
+}
+
+const facemap = "FACEMAP"
+
+// Everything that a request's address is built from matches one of these, so
+// nothing in it ever needs escaping.
+const (
+	idExpr    = `[A-Za-z0-9_-]{1,64}`
+	labelExpr = `[a-z0-9]+(?:-[a-z0-9]+)*`
+)
+
+// labelLimit is the longest label that DNS allows.
+const labelLimit = 63
+
+var (
+	idPattern    = regexp.MustCompile(`^` + idExpr + `$`)
+	labelPattern = regexp.MustCompile(`^` + labelExpr + `$`)
+
+	jumioOrigin  = regexp.MustCompile(`^https://retrieval\.(` + labelExpr + `)\.jumio\.ai(/.*)$`)
+	workflowPath = regexp.MustCompile(`^/api/v1/(?:accounts/(` + idExpr + `)/)?workflow-executions/(` + idExpr + `)$`)
+	accountPath  = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)$`)
+	partPath     = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)/credentials/(` + idExpr + `)/parts/(` + idExpr + `)$`)
+)
+
+// ErrForeignHref is the reason why an href is refused: it does not point to the
+// configured endpoint or to Jumio's, or not in the canonical form. The text
+// holds nothing of the href.
+var ErrForeignHref = errors.New("not the href of a known retrieval endpoint")
+
+func validID(s string) bool    { return idPattern.MatchString(s) }
+func validLabel(s string) bool { return len(s) <= labelLimit && labelPattern.MatchString(s) }
+
+// ParseWorkflowHref reads a workflow execution's href, with or without the
+// account. An href to the configured endpoint leads to an empty data center.
+func (c *Client) ParseWorkflowHref(href string) (Workflow, error) {
+	dataCenter, path, err := c.splitHref(href)
+	if err != nil {
+		return Workflow{}, err
+	}
+	m := workflowPath.FindStringSubmatch(path)
+	if m == nil {
+		return Workflow{}, ErrForeignHref
+	}
+	return Workflow{DataCenter: dataCenter, AccountID: m[1], ID: m[2]}, nil
+}
+
+// ParseAccountHref reads an account's href.
+func (c *Client) ParseAccountHref(href string) (dataCenter, accountID string, err error) {
+	dataCenter, path, err := c.splitHref(href)
+	if err != nil {
+		return "", "", err
+	}
+	m := accountPath.FindStringSubmatch(path)
+	if m == nil {
+		return "", "", ErrForeignHref
+	}
+	return dataCenter, m[1], nil
+}
+
+// parsePartHref reads the ids of a part's href. Its data center is dropped: the
+// guide's own example names another one there than the callback does.
+func (c *Client) parsePartHref(href string) (Part, error) {
+	_, path, err := c.splitHref(href)
+	if err != nil {
+		return Part{}, err
+	}
+	m := partPath.FindStringSubmatch(path)
+	if m == nil {
+		return Part{}, ErrForeignHref
+	}
+	return Part{AccountID: m[1], CredentialID: m[2], Classifier: m[3]}, nil
+}
+
+// splitHref separates a trusted origin from the path. The text is compared and
+// not parsed as a URL: what is not exactly in the expected form (user
+// information, other ports, upper-case hosts, escapes, queries, …) is refused
+// without a question of how some parser would read it.
+func (c *Client) splitHref(href string) (dataCenter, path string, err error) {
+	if path, ok := strings.CutPrefix(href, c.retrieval); ok && c.retrieval != "" {
+		return "", path, nil
+	}
+	m := jumioOrigin.FindStringSubmatch(href)
+	if m == nil || len(m[1]) > labelLimit {
+		return "", "", ErrForeignHref
+	}
+	return m[1], m[2], nil
+}

@@ -1,0 +1,191 @@
+package jumio
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWorkflowHrefAccepted(t *testing.T) {
+	c := newClient(t, testConfig("http://127.0.0.1:8099"))
+	tests := map[string]struct {
+		href string
+		want Workflow
+	}{
+		"the guide's own example": {
+			"https://retrieval.apac-1.jumio.ai/api/v1/accounts/" + accountID + "/workflow-executions/" + workflowID,
+			Workflow{"apac-1", accountID, workflowID},
+		},
+		"short form": {
+			"https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/" + workflowID,
+			Workflow{"amer-1", "", workflowID},
+		},
+		"configured endpoint": {
+			"http://127.0.0.1:8099/api/v1/workflow-executions/" + workflowID,
+			Workflow{"", "", workflowID},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := c.ParseWorkflowHref(tt.href)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAccountHref(t *testing.T) {
+	c := newClient(t, testConfig("http://127.0.0.1:8099"))
+	dc, id, err := c.ParseAccountHref("https://retrieval.emea-1.jumio.ai/api/v1/accounts/" + accountID)
+	if err != nil || dc != "emea-1" || id != accountID {
+		t.Errorf("got %q, %q, %v", dc, id, err)
+	}
+	for _, href := range []string{
+		"https://retrieval.emea-1.jumio.ai/api/v1/accounts/",
+		"https://retrieval.emea-1.jumio.ai/api/v1/accounts/" + accountID + "/workflow-executions/" + workflowID,
+		"https://evil.example/api/v1/accounts/" + accountID,
+	} {
+		if _, _, err := c.ParseAccountHref(href); !errors.Is(err, ErrForeignHref) {
+			t.Errorf("%s: got %v", href, err)
+		}
+	}
+}
+
+const goodPath = "/api/v1/workflow-executions/" + workflowID
+
+// refusedHrefs is the table of refusals, and the seed of the fuzz target.
+var refusedHrefs = map[string]string{
+	"empty":                     "",
+	"no scheme":                 "retrieval.amer-1.jumio.ai" + goodPath,
+	"scheme-relative":           "//retrieval.amer-1.jumio.ai" + goodPath,
+	"plain http":                "http://retrieval.amer-1.jumio.ai" + goodPath,
+	"upper-case scheme":         "HTTPS://retrieval.amer-1.jumio.ai" + goodPath,
+	"user information":          "https://a@retrieval.amer-1.jumio.ai" + goodPath,
+	"user and password":         "https://a:b@retrieval.amer-1.jumio.ai" + goodPath,
+	"host as user information":  "https://retrieval.amer-1.jumio.ai@evil.example" + goodPath,
+	"default port":              "https://retrieval.amer-1.jumio.ai:443" + goodPath,
+	"another port":              "https://retrieval.amer-1.jumio.ai:8443" + goodPath,
+	"empty port":                "https://retrieval.amer-1.jumio.ai:" + goodPath,
+	"upper-case host":           "https://Retrieval.AMER-1.jumio.ai" + goodPath,
+	"trailing dot":              "https://retrieval.amer-1.jumio.ai." + goodPath,
+	"look-alike suffix":         "https://retrieval.amer-1.jumio.ai.evil.example" + goodPath,
+	"look-alike top level":      "https://retrieval.amer-1.jumio.aievil" + goodPath,
+	"look-alike prefix":         "https://xretrieval.amer-1.jumio.ai" + goodPath,
+	"look-alike domain":         "https://retrieval.amer-1.notjumio.ai" + goodPath,
+	"dot replaced":              "https://retrieval.amer-1.jumioXai" + goodPath,
+	"two labels":                "https://retrieval.a.b.jumio.ai" + goodPath,
+	"no label":                  "https://retrieval.jumio.ai" + goodPath,
+	"empty label":               "https://retrieval..jumio.ai" + goodPath,
+	"label begins with hyphen":  "https://retrieval.-amer.jumio.ai" + goodPath,
+	"label ends with hyphen":    "https://retrieval.amer-.jumio.ai" + goodPath,
+	"label too long":            "https://retrieval." + strings.Repeat("a", 64) + ".jumio.ai" + goodPath,
+	"IDN":                       "https://retrieval.ämer.jumio.ai" + goodPath,
+	"another service":           "https://account.amer-1.jumio.ai" + goodPath,
+	"address":                   "https://169.254.169.254" + goodPath,
+	"backslash for slash":       `https://retrieval.amer-1.jumio.ai\api\v1\workflow-executions\` + workflowID,
+	"backslash before host":     `https://evil.example\@retrieval.amer-1.jumio.ai` + goodPath,
+	"query":                     "https://retrieval.amer-1.jumio.ai" + goodPath + "?a=b",
+	"empty query":               "https://retrieval.amer-1.jumio.ai" + goodPath + "?",
+	"fragment":                  "https://retrieval.amer-1.jumio.ai" + goodPath + "#a",
+	"dot segments":              "https://retrieval.amer-1.jumio.ai/api/v1/accounts/../workflow-executions/" + workflowID,
+	"dot segment as id":         "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/..",
+	"encoded dot segment":       "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/%2e%2e",
+	"encoded slash":             "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/a%2Fb",
+	"encoded backslash":         "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/a%5cb",
+	"encoded letter":            "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/%61",
+	"doubled slash":             "https://retrieval.amer-1.jumio.ai//api/v1/workflow-executions/" + workflowID,
+	"trailing slash":            "https://retrieval.amer-1.jumio.ai" + goodPath + "/",
+	"further segment":           "https://retrieval.amer-1.jumio.ai" + goodPath + "/status",
+	"another path":              "https://retrieval.amer-1.jumio.ai/api/v2/workflow-executions/" + workflowID,
+	"no path":                   "https://retrieval.amer-1.jumio.ai",
+	"no id":                     "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/",
+	"id too long":               "https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/" + strings.Repeat("a", 65),
+	"space before":              " https://retrieval.amer-1.jumio.ai" + goodPath,
+	"line break behind":         "https://retrieval.amer-1.jumio.ai" + goodPath + "\n",
+	"tab inside":                "https://retrieval.amer-1.\tjumio.ai" + goodPath,
+	"NUL behind":                "https://retrieval.amer-1.jumio.ai" + goodPath + "\x00",
+	"configured, wrong scheme":  "https://127.0.0.1:8099" + goodPath,
+	"configured, no port":       "http://127.0.0.1" + goodPath,
+	"configured, longer port":   "http://127.0.0.1:80990" + goodPath,
+	"configured as user":        "http://127.0.0.1:8099@evil.example" + goodPath,
+	"configured, with a dot":    "http://127.0.0.1:8099." + goodPath,
+	"configured, dot segments":  "http://127.0.0.1:8099/api/v1/../v1/workflow-executions/" + workflowID,
+	"configured under its name": "http://localhost:8099" + goodPath,
+}
+
+func TestHrefRefused(t *testing.T) {
+	c := newClient(t, testConfig("http://127.0.0.1:8099"))
+	for name, href := range refusedHrefs {
+		t.Run(name, func(t *testing.T) {
+			if w, err := c.ParseWorkflowHref(href); !errors.Is(err, ErrForeignHref) {
+				t.Errorf("workflow href %q gave %+v, %v", href, w, err)
+			}
+			part := strings.Replace(href, "workflow-executions/"+workflowID, "accounts/a/credentials/b/parts/FRONT", 1)
+			if p, err := c.parsePartHref(part); !errors.Is(err, ErrForeignHref) {
+				t.Errorf("part href %q gave %+v, %v", part, p, err)
+			}
+		})
+	}
+}
+
+func TestConfiguredHrefNeedsConfiguration(t *testing.T) {
+	cfg := testConfig("http://127.0.0.1:8099")
+	cfg.TokenURL, cfg.RetrievalURL = nil, nil
+	if _, err := newClient(t, cfg).ParseWorkflowHref("http://127.0.0.1:8099" + goodPath); err == nil {
+		t.Error("a loopback href was accepted by a client of Jumio's endpoints")
+	}
+}
+
+// FuzzHref: whatever is accepted leads to a configured endpoint or to Jumio.
+func FuzzHref(f *testing.F) {
+	for _, href := range refusedHrefs {
+		f.Add(href)
+	}
+	f.Add("https://retrieval.amer-1.jumio.ai" + goodPath)
+	f.Add("http://127.0.0.1:8099/api/v1/accounts/a/workflow-executions/b")
+	cfg := testConfig("http://127.0.0.1:8099")
+	configured, err := New(cfg, nil, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	cfg.TokenURL, cfg.RetrievalURL = nil, nil
+	public, err := New(cfg, nil, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	host := regexp.MustCompile(`^retrieval\.[a-z0-9-]+\.jumio\.ai$`)
+	f.Fuzz(func(t *testing.T, href string) {
+		for _, c := range []*Client{configured, public} {
+			w, err := c.ParseWorkflowHref(href)
+			if err != nil {
+				continue
+			}
+			target, err := c.cfg.target(w.DataCenter)
+			if err != nil {
+				t.Fatalf("%q is accepted and leads nowhere: %v", href, err)
+			}
+			u, err := url.Parse(target.retrievalOrigin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := c == configured && target.retrievalOrigin == "http://127.0.0.1:8099"
+			if !own && (u.Scheme != "https" || !host.MatchString(u.Host)) {
+				t.Errorf("%q leads to %s", href, target.retrievalOrigin)
+			}
+			if parsed, err := url.Parse(href); err != nil || (parsed.Host != u.Host && c == public) {
+				t.Errorf("%q is read as host %q here and otherwise by net/url", href, u.Host)
+			}
+			if !validID(w.ID) || (w.AccountID != "" && !validID(w.AccountID)) {
+				t.Errorf("%q gave the ids %+v", href, w)
+			}
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package jumio
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+)
+
+// Image is the content of a part.
+type Image struct {
+	// ContentType is image/jpeg or image/png, and for a facemap also the media
+	// type that came with it.
+	ContentType string
+	SHA256      [sha256.Size]byte
+	// Width and Height are in pixels, 0 if unknown.
+	Width, Height int
+	// Data holds the bytes as they came.
+	Data []byte
+}
+
+const (
+	typeJPEG   = "image/jpeg"
+	typePNG    = "image/png"
+	typeBinary = "application/octet-stream"
+)
+
+// The bytes that the formats begin and end with.
+var (
+	jpegMagic = []byte("\xff\xd8\xff")
+	jpegEnd   = []byte("\xff\xd9")
+	pngMagic  = []byte("\x89PNG\r\n\x1a\n")
+	pngEnd    = []byte("\x00\x00\x00\x00IEND\xae\x42\x60\x82")
+)
+
+// firstRead is the size of the first buffer: enough for most images, and all
+// that an answer costs which promises much and sends little.
+const firstRead = 512 << 10
+
+// Image gets a part's image (guide, "Get Images") from the data center of its
+// workflow. At any time it holds no more than MaxImageBytes and half a MiB.
+// Errors are of type *Error.
+func (c *Client) Image(ctx context.Context, dataCenter string, p Part) (*Image, error) {
+	if !validID(p.AccountID) || !validID(p.CredentialID) || !validID(p.Classifier) {
+		e := failure(EndpointImage, CodeInvalidID, "no address can be built from these ids")
+		e.Verdict = SkipPart
+		return nil, e
+	}
+	path := "/api/v1/accounts/" + p.AccountID + "/credentials/" + p.CredentialID + "/parts/" + p.Classifier
+	var img *Image
+	err := c.get(ctx, EndpointImage, dataCenter, path, acceptImage, func(resp *http.Response) (err error) {
+		img, err = readImage(ctx, resp, p.IsFacemap(), c.cfg.MaxImageBytes)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.metrics.imageBytes.Add(float64(len(img.Data)))
+	return img, nil
+}
+
+func imageError(code, detail string) *Error { return contentError(EndpointImage, code, detail) }
+
+// readImage reads and checks the image in an answer.
+func readImage(ctx context.Context, resp *http.Response, isFacemap bool, limit int64) (*Image, error) {
+	if resp.ContentLength > limit {
+		return nil, imageError(CodeImageTooLarge, "the Content-Length is over the limit")
+	}
+	hash := sha256.New()
+	data, err := readBounded(io.TeeReader(resp.Body, hash), resp.ContentLength, limit)
+	switch {
+	case errors.Is(err, errNoProgress) || ctx.Err() != nil:
+		return nil, err
+	case err != nil || int64(len(data)) < resp.ContentLength:
+		return nil, imageError(CodeImageTruncated, "the answer broke off")
+	case int64(len(data)) > limit:
+		return nil, imageError(CodeImageTooLarge, "the body is over the limit")
+	case len(data) == 0:
+		return nil, imageError(CodeImageEmpty, "the body is empty")
+	}
+	img := &Image{Data: data}
+	hash.Sum(img.SHA256[:0])
+	if err := img.inspect(resp.Header.Get("Content-Type"), isFacemap); err != nil {
+		return nil, err
+	}
+	return img, nil
+}
+
+// readBounded reads length bytes, or where the length is not known (-1) up to
+// one more than limit. Its buffer grows in one step, so that it never holds
+// much more than the limit.
+func readBounded(r io.Reader, length, limit int64) ([]byte, error) {
+	if length < 0 {
+		length = limit + 1
+	}
+	buf := make([]byte, min(length, firstRead))
+	n := 0
+	for {
+		m, err := r.Read(buf[n:])
+		n += m
+		switch {
+		case errors.Is(err, io.EOF), int64(n) == length:
+			return buf[:n], nil
+		case err != nil:
+			return nil, err
+		}
+		if n == len(buf) {
+			whole := make([]byte, length)
+			copy(whole, buf)
+			buf = whole
+		}
+	}
+}
+
+// inspect checks that the content is what its header says, and whole, and sets
+// ContentType, Width and Height.
+func (i *Image) inspect(contentType string, isFacemap bool) error {
+	header, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case contentType == "":
+		header = typeBinary
+	case err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter):
+		return imageError(CodeImageType, "the Content-Type is unreadable")
+	case header == "image/jpg" || header == "image/pjpeg":
+		header = typeJPEG
+	}
+	content := ""
+	switch {
+	case bytes.HasPrefix(i.Data, jpegMagic):
+		content = typeJPEG
+	case bytes.HasPrefix(i.Data, pngMagic):
+		content = typePNG
+	}
+	switch {
+	case header == typeJPEG || header == typePNG:
+		if content != header {
+			return imageError(CodeImageType, "the content is not what the Content-Type says")
+		}
+	case !isFacemap:
+		return imageError(CodeImageType, "the Content-Type is neither JPEG nor PNG")
+	case isText(header, i.Data):
+		return imageError(CodeImageType, "text instead of a facemap")
+	case content != "" && strings.HasPrefix(header, "image/"):
+		return imageError(CodeImageType, "the content is not what the Content-Type says")
+	}
+	i.ContentType = header
+	if content != "" {
+		i.ContentType = content
+		return i.measure()
+	}
+	return nil
+}
+
+// isText tells whether what should be a facemap is HTML, JSON or other text, by
+// its header or by its content.
+func isText(header string, data []byte) bool {
+	for _, word := range []string{"text/", "json", "xml", "html"} {
+		if strings.Contains(header, word) {
+			return true
+		}
+	}
+	return strings.HasPrefix(http.DetectContentType(data), "text/html") || json.Valid(data)
+}
+
+// measure sets the dimensions of a JPEG or PNG and looks for its end. The
+// image is not decoded: that would cost memory by its dimensions.
+func (i *Image) measure() error {
+	var cfg image.Config
+	var err error
+	end := jpegEnd
+	if i.ContentType == typePNG {
+		cfg, err = png.DecodeConfig(bytes.NewReader(i.Data))
+		end = pngEnd
+	} else {
+		cfg, err = jpeg.DecodeConfig(bytes.NewReader(i.Data))
+	}
+	// The end is looked for in the latter half: a camera may put something
+	// behind it, and a thumbnail near the beginning has an end of its own.
+	if !bytes.Contains(i.Data[len(i.Data)/2:], end) {
+		return imageError(CodeImageTruncated, "the end of the image is missing")
+	}
+	var badJPEG jpeg.UnsupportedError
+	var badPNG png.UnsupportedError
+	switch {
+	case errors.As(err, &badJPEG), errors.As(err, &badPNG):
+		return nil // a rare variant, not a broken one
+	case err != nil:
+		return imageError(CodeImageBroken, "the image's header is unreadable")
+	}
+	i.Width, i.Height = cfg.Width, cfg.Height
+	return nil
+}

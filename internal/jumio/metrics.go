@@ -1,0 +1,61 @@
+package jumio
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts the requests to Jumio.
+type Metrics struct {
+	requests   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	imageBytes prometheus.Counter
+}
+
+// NewMetrics registers the client's metrics with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "callbackd_jumio_requests_total",
+			Help: "Requests to Jumio by endpoint and by HTTP status, or by error code where there was no answer or a 200 that is of no use.",
+		}, []string{"endpoint", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "callbackd_jumio_request_duration_seconds",
+			Help:    "Time from sending a request to Jumio to the end of its answer's body.",
+			Buckets: []float64{.025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"endpoint"}),
+		imageBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "callbackd_image_bytes_total",
+			Help: "Bytes of images retrieved from Jumio and found whole.",
+		}),
+	}
+	reg.MustRegister(m.requests, m.duration, m.imageBytes)
+	return m
+}
+
+// observe counts one request and its outcome.
+func (m *Metrics) observe(endpoint string, took time.Duration, err error) {
+	m.requests.WithLabelValues(endpoint, outcome(err)).Inc()
+	m.duration.WithLabelValues(endpoint).Observe(took.Seconds())
+}
+
+// outcome is the label value of a request's result. Statuses that nobody has
+// defined share one value, so that a server cannot make labels up.
+func outcome(err error) string {
+	var e *Error
+	switch {
+	case err == nil:
+		return "200"
+	case !errors.As(err, &e):
+		return "other"
+	case e.HTTPStatus == 0 || e.HTTPStatus == http.StatusOK:
+		return e.Code
+	case http.StatusText(e.HTTPStatus) == "":
+		return "other"
+	}
+	return strconv.Itoa(e.HTTPStatus)
+}

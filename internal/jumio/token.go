@@ -1,0 +1,216 @@
+package jumio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+)
+
+// tokenPrefix tells a token request's codes from those of a retrieval.
+const tokenPrefix = "token_"
+
+const (
+	// assumedLifetime is that of a token whose answer does not say.
+	assumedLifetime = 5 * time.Minute
+	maxLifetime     = 24 * time.Hour
+	// refreshMargin is how long before its end a token is renewed, but never
+	// more than a fifth of its life.
+	refreshMargin = 5 * time.Minute
+	// refreshPause is how long a token that is still good is used on after a
+	// renewal failed.
+	refreshPause = 30 * time.Second
+	// Half of the token requests a second that Jumio allows, so that a wrong
+	// secret and a long backlog do not make things worse.
+	tokenRPS = 5
+)
+
+// tokenPattern is what RFC 6750, section 2.1, allows in a header; a little more
+// for servers that do not keep to it.
+var tokenPattern = regexp.MustCompile(`^[!-~]+$`)
+
+// token is an access token. refreshAt is guarded by its source's mutex.
+type token struct {
+	value     string
+	refreshAt time.Time
+	expiresAt time.Time
+}
+
+func newToken(value string, lifetime time.Duration, now time.Time) *token {
+	return &token{
+		value:     value,
+		refreshAt: now.Add(lifetime - min(refreshMargin, lifetime/5)),
+		expiresAt: now.Add(lifetime),
+	}
+}
+
+// tokenCache holds the access tokens, one for each token endpoint and client.
+type tokenCache struct {
+	fetch   func(context.Context, target) (*token, error)
+	timeout time.Duration
+	ctx     context.Context // ends with close
+	close   context.CancelFunc
+
+	mu      sync.Mutex
+	sources map[tokenKey]*tokenSource
+}
+
+type tokenKey struct {
+	origin      string
+	credentials Credentials
+}
+
+// tokenSource is one client's token at one endpoint.
+type tokenSource struct {
+	limiter *rate.Limiter
+	flight  singleflight.Group
+
+	mu      sync.Mutex
+	current *token
+}
+
+func newTokenCache(fetch func(context.Context, target) (*token, error), timeout time.Duration) *tokenCache {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &tokenCache{fetch: fetch, timeout: timeout, ctx: ctx, close: cancel, sources: make(map[tokenKey]*tokenSource)}
+}
+
+func (c *tokenCache) source(t target) *tokenSource {
+	key := tokenKey{t.tokenOrigin, t.credentials}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sources[key]
+	if s == nil {
+		s = &tokenSource{limiter: rate.NewLimiter(tokenRPS, tokenRPS)}
+		c.sources[key] = s
+	}
+	return s
+}
+
+// get gives a token that is good, fetching one if necessary. All that wait
+// share one request, which does not end when one of them leaves. Errors are of
+// type *Error.
+func (c *tokenCache) get(ctx context.Context, t target) (*token, error) {
+	s := c.source(t)
+	if token := s.fresh(); token != nil {
+		return token, nil
+	}
+	done := s.flight.DoChan("", func() (any, error) {
+		// The token may have come since it was found missing.
+		if token := s.fresh(); token != nil {
+			return token, nil
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, c.timeout)
+		defer cancel()
+		if err := s.limiter.Wait(ctx); err != nil {
+			return nil, waitError(ctx, EndpointToken)
+		}
+		token, err := c.fetch(ctx, t)
+		if err != nil {
+			return s.spare(err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.current = token
+		return token, nil
+	})
+	select {
+	case <-ctx.Done():
+		return nil, waitError(ctx, EndpointToken)
+	case result := <-done:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*token), nil
+	}
+}
+
+// invalidate forgets a token that was refused, unless a newer one has taken its
+// place. The tokens are compared as objects: Jumio may give out the same text
+// again.
+func (c *tokenCache) invalidate(t target, refused *token) {
+	s := c.source(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == refused {
+		s.current = nil
+	}
+}
+
+func (s *tokenSource) fresh() *token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil || !time.Now().Before(s.current.refreshAt) {
+		return nil
+	}
+	return s.current
+}
+
+// spare gives the old token as long as it lasts, when the early renewal failed.
+func (s *tokenSource) spare(err error) (*token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.current == nil || !now.Before(s.current.expiresAt) {
+		return nil, err
+	}
+	s.current.refreshAt = now.Add(min(refreshPause, s.current.expiresAt.Sub(now)))
+	return s.current, nil
+}
+
+// fetchToken makes one token request (guide, "Request Access Token"). It is
+// made here and not by x/oauth2 because that one percent-encodes the
+// credentials, which the guide's `curl --basic --user` does not, and puts the
+// answer's body into its errors.
+func (c *Client) fetchToken(ctx context.Context, t target) (*token, error) {
+	start := time.Now()
+	form := strings.NewReader("grant_type=client_credentials")
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.tokenOrigin+"/oauth2/token", form)
+	if err != nil {
+		return nil, failure(EndpointToken, CodeNoDataCenter, "no address can be built")
+	}
+	req.Header.Set("Accept", acceptJSON)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(t.credentials.ClientID, t.credentials.ClientSecret)
+
+	var fetched *token
+	err = c.do(req, EndpointToken, func(resp *http.Response) error {
+		body, err := readJSONObject(EndpointToken, resp.Body, smallLimit)
+		if err != nil {
+			return err
+		}
+		fetched, err = parseToken(body, start)
+		return err
+	})
+	var e *Error
+	if errors.As(err, &e) && e.Code != CodeCanceled {
+		e.Code = tokenPrefix + e.Code
+	}
+	return fetched, err
+}
+
+// parseToken reads a token answer (RFC 6749, section 5.1). Its life counts from
+// before the request.
+func parseToken(body []byte, start time.Time) (*token, error) {
+	var answer struct {
+		AccessToken string          `json:"access_token"`
+		ExpiresIn   json.RawMessage `json:"expires_in"`
+	}
+	if json.Unmarshal(body, &answer) != nil || !tokenPattern.MatchString(answer.AccessToken) {
+		return nil, contentError(EndpointToken, CodeInvalidJSON, "the answer holds no usable access_token")
+	}
+	lifetime := assumedLifetime
+	var expiresIn json.Number // as a number or as a string
+	if json.Unmarshal(answer.ExpiresIn, &expiresIn) == nil {
+		if seconds, err := expiresIn.Float64(); err == nil && seconds > 0 {
+			lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+		}
+	}
+	return newToken(answer.AccessToken, lifetime, start), nil
+}
