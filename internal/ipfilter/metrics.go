@@ -1,0 +1,30 @@
+package ipfilter
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the figures of the allowlist and of its look-ups.
+type Metrics struct {
+	addresses   *prometheus.GaugeVec
+	refreshes   *prometheus.CounterVec
+	lastSuccess *prometheus.GaugeVec
+}
+
+// NewMetrics registers the figures with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		addresses: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "callbackd_allowlist_addresses",
+			Help: "Allowed addresses by source: us, eu and sg (built-in lists), cidr (configured CIDRs, each counts once), dns (in the last good answer), dns_grace (left DNS, still allowed).",
+		}, []string{"source"}),
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "callbackd_dns_refresh_total",
+			Help: "Look-ups of a host name by outcome: ok, partial (one of A and AAAA failed), not_found (NXDOMAIN or no address), timeout, server_failure.",
+		}, []string{"host", "outcome"}),
+		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "callbackd_dns_last_success_timestamp_seconds",
+			Help: "Unix time of the last answer with an address for a host name.",
+		}, []string{"host"}),
+	}
+	reg.MustRegister(m.addresses, m.refreshes, m.lastSuccess)
+	return m
+}

@@ -1,0 +1,85 @@
+package ipfilter
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	proxyproto "github.com/pires/go-proxyproto"
+	"go.uber.org/zap"
+)
+
+const (
+	// proxyHeaderTimeout is how long a connection may take to show whether it
+	// starts with a PROXY header.
+	proxyHeaderTimeout = 5 * time.Second
+	// proxySignature is the number of bytes after which that is clear.
+	proxySignature = 12
+)
+
+// WrapListener returns a listener that understands PROXY protocol v1 and v2. A
+// header from a trusted proxy replaces the connection's remote address, except
+// for LOCAL and UNKNOWN, which keep it; a trusted proxy without a header is taken
+// as it is. A connection of any other peer that starts with a header is cut off.
+// Headers are read when the connection is first used, not in Accept.
+func (f *Filter) WrapListener(l net.Listener) net.Listener {
+	return &proxyListener{Listener: l, filter: f, headerTimeout: proxyHeaderTimeout}
+}
+
+type proxyListener struct {
+	net.Listener
+	filter        *Filter
+	headerTimeout time.Duration
+}
+
+// Accept hands out connections whose first Read, Write or RemoteAddr reads the
+// PROXY header.
+func (l *proxyListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return proxyproto.NewConn(&silenceConn{Conn: conn},
+		proxyproto.WithPolicy(proxyproto.USE),
+		proxyproto.SetReadHeaderTimeout(l.headerTimeout),
+		proxyproto.ValidateHeader(func(*proxyproto.Header) error {
+			return l.filter.checkProxySender(conn.RemoteAddr())
+		}),
+	), nil
+}
+
+// checkProxySender refuses a PROXY header of a peer that is no trusted proxy.
+func (f *Filter) checkProxySender(remote net.Addr) error {
+	peerPort, _ := netip.ParseAddrPort(remote.String())
+	peer := plain(peerPort.Addr())
+	if contains(f.cfg.TrustedProxies, peer) {
+		return nil
+	}
+	f.refusals.warn("connection cut off: PROXY header from a peer that is no trusted proxy", func() []zap.Field {
+		return append([]zap.Field{zap.Stringer("peer", remote)}, f.hint(peer)...)
+	})
+	return proxyproto.ErrSuperfluousProxyHeader
+}
+
+var errSilent = errors.New("connection silent for too long")
+
+// silenceConn cuts off a peer that says too little to be understood. go-proxyproto
+// takes a time-out for "no header" and would let it begin a second wait, for the
+// request's headers.
+type silenceConn struct {
+	net.Conn
+	received int // bytes; counts to proxySignature
+}
+
+func (c *silenceConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.received < proxySignature {
+		c.received += n
+		var netErr net.Error
+		if c.received < proxySignature && errors.As(err, &netErr) && netErr.Timeout() {
+			err = errSilent
+		}
+	}
+	return n, err
+}

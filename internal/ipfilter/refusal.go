@@ -1,0 +1,76 @@
+package ipfilter
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+const (
+	refusalsPerSecond = 5
+	// maxLoggedHeader is how many bytes of a header's text are logged. The right
+	// end is kept, because the right end decides.
+	maxLoggedHeader = 512
+
+	hintLoadBalancer = "the peer is a private address and no proxy is trusted: a load balancer not named in CALLBACKD_TRUSTED_PROXIES?"
+)
+
+// refusalLog writes a few lines a second and counts the rest, so that a flood of
+// refused requests does not become a flood of log lines.
+type refusalLog struct {
+	log        *zap.Logger
+	limiter    *rate.Limiter
+	suppressed atomic.Int64
+}
+
+func newRefusalLog(log *zap.Logger) *refusalLog {
+	return &refusalLog{log: log, limiter: rate.NewLimiter(refusalsPerSecond, refusalsPerSecond)}
+}
+
+// warn logs the message, unless there were too many; fields is called only then.
+func (l *refusalLog) warn(message string, fields func() []zap.Field) {
+	if !l.limiter.Allow() {
+		l.suppressed.Add(1)
+		return
+	}
+	l.log.Warn(message, append(fields(), zap.Int64("suppressed", l.suppressed.Swap(0)))...)
+}
+
+func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail string) {
+	f.refusals.warn("request refused", func() []zap.Field {
+		believed := contains(f.cfg.TrustedProxies, peer)
+		fields := []zap.Field{
+			zap.String("reason", d.Reason),
+			zap.String("peer", r.RemoteAddr),
+			zap.Stringer("address", d.Addr),
+			zap.String("header", f.client.header),
+			zap.String("header_value", rightEnd(strings.Join(r.Header[f.client.header], ", "))),
+			zap.Bool("header_believed", believed),
+			zap.String("chain", rightEnd(strings.Join(f.client.chain(r.Header), ", "))),
+		}
+		if detail != "" {
+			fields = append(fields, zap.String("detail", detail))
+		}
+		return append(fields, f.hint(peer)...)
+	})
+}
+
+// hint names the most common mistake where it is likely.
+func (f *Filter) hint(peer netip.Addr) []zap.Field {
+	private := peer.IsPrivate() || peer.IsLoopback() || peer.IsLinkLocalUnicast()
+	if len(f.cfg.TrustedProxies) > 0 || !private {
+		return nil
+	}
+	return []zap.Field{zap.String("hint", hintLoadBalancer)}
+}
+
+func rightEnd(s string) string {
+	if len(s) <= maxLoggedHeader {
+		return s
+	}
+	return "…" + s[len(s)-maxLoggedHeader:]
+}
