@@ -106,11 +106,13 @@ func (s *Store) whyNotClaimed(ctx context.Context, l Lease) error {
 }
 
 // ReleaseRetrieval gives the lease back without an outcome and takes the
-// attempt back, as after a stop. A lease that is gone is no error.
+// attempt back, as after a stop or when a newer retrieval waits for the lease. A
+// lease that is gone is no error.
 func (s *Store) ReleaseRetrieval(ctx context.Context, l Lease) error {
 	_, err := s.pool.Exec(ctx, `
-		UPDATE callbackd.workflow_executions SET lease_job_id = NULL, lease_until = NULL, retrieval_attempts = $4
-		WHERE workflow_execution_id = $1 AND retrieval_generation = $2 AND lease_job_id = $3`,
+		UPDATE callbackd.workflow_executions SET lease_job_id = NULL, lease_until = NULL,
+			retrieval_attempts = CASE WHEN retrieval_generation = $2 THEN $4 ELSE retrieval_attempts END
+		WHERE workflow_execution_id = $1 AND lease_job_id = $3`,
 		l.WorkflowExecutionID, l.Generation, l.JobID, l.Attempt-1)
 	return translate("release a retrieval", err)
 }

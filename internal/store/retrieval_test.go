@@ -135,6 +135,15 @@ func TestLease(t *testing.T) {
 	if err := s.FinishAttempt(t.Context(), other, store.Outcome{State: store.Retrieved}, nil); !errors.Is(err, store.ErrSuperseded) {
 		t.Errorf("finish after losing the lease: %v, want ErrSuperseded", err)
 	}
+	superseded := claim(t, s, "w3")
+	next := claimable(t, s, "w3")
+	next.JobID = 2
+	if err := s.ReleaseRetrieval(t.Context(), superseded); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ClaimRetrieval(t.Context(), next, time.Minute); err != nil {
+		t.Errorf("a newer retrieval after the superseded job gave its lease back: %v", err)
+	}
 	newer := claim(t, s, "w2")
 	newer.Generation++
 	if _, err := s.ClaimRetrieval(t.Context(), newer, time.Minute); !errors.Is(err, store.ErrSuperseded) {

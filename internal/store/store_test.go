@@ -383,15 +383,22 @@ func seedDetails(t *testing.T, s *store.Store, id, details string) {
 // claim makes a pending workflow execution and takes its lease.
 func claim(t *testing.T, s *store.Store, id string) store.Lease {
 	t.Helper()
+	l := claimable(t, s, id)
+	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
+		t.Fatalf("claim: %v", err)
+	}
+	return l
+}
+
+// claimable begins a retrieval without taking its lease.
+func claimable(t *testing.T, s *store.Store, id string) store.Lease {
+	t.Helper()
 	l := store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id}, JobID: 1, Attempt: 1}
 	if err := s.Pool().QueryRow(t.Context(), `
 		INSERT INTO callbackd.workflow_executions AS w (workflow_execution_id, retrieval_state, retrieval_generation)
 		VALUES ($1, 'pending', 1) ON CONFLICT (workflow_execution_id) DO UPDATE
 		SET retrieval_state = 'pending', retrieval_generation = w.retrieval_generation + 1 RETURNING retrieval_generation`, id).Scan(&l.Generation); err != nil {
 		t.Fatal(err)
-	}
-	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
-		t.Fatalf("claim: %v", err)
 	}
 	return l
 }

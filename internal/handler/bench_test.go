@@ -1,0 +1,66 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"callbackd/internal/store"
+)
+
+func BenchmarkDecodeCallback(b *testing.B) {
+	for name, body := range map[string]string{"JSON": guideExample, "form": guideForm(dotted)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				if _, err := DecodeCallback([]byte(body)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// nopStore has everything durable at once.
+type nopStore struct{}
+
+func (nopStore) InsertCallback(context.Context, *store.Callback) error { return nil }
+func (nopStore) InsertRejected(context.Context, *store.Rejected) error { return nil }
+func (nopStore) Ready(context.Context) error                           { return nil }
+
+// BenchmarkCallback is the handler alone, without sockets.
+func BenchmarkCallback(b *testing.B) {
+	registry := prometheus.NewRegistry()
+	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	h, err := New(Options{
+		CallbackPath: callbackPath, MaxBodyBytes: 1 << 20, StoreTimeout: 5 * time.Second,
+		Check:   func(*http.Request) (netip.Addr, string) { return allowedAddr, "" },
+		Store:   nopStore{},
+		Logger:  zap.New(zapcore.NewCore(encoder, zapcore.AddSync(io.Discard), zap.InfoLevel)),
+		Metrics: NewMetrics(registry), Gatherer: registry,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	callback := h.Callback()
+	body := []byte(guideExample)
+	b.ReportAllocs()
+	for b.Loop() {
+		req := httptest.NewRequest(http.MethodPost, callbackPath, bytes.NewReader(body))
+		rec := httptest.NewRecorder()
+		callback.ServeHTTP(rec, req)
+		if rec.Code != http.StatusOK {
+			b.Fatal(rec.Code)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"callbackd/internal/store"
+)
+
+// retryAfter is what a refused sender is told to wait, in seconds.
+const retryAfter = 10
+
+// callback is the way of one callback: who is calling, is it a callback, one
+// durable insert, 200.
+func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(w)
+	x.outcome = outcomeUnavailable // what a panic below leaves
+
+	x.addr, x.reason = h.opt.Check(r)
+	if x.reason != "" {
+		h.forbidden(x, r)
+		return
+	}
+	body, ok := h.readBody(x, r)
+	if !ok {
+		return
+	}
+	fields, err := DecodeCallback(body)
+	if err != nil {
+		h.malformed(x, r, body, http.StatusBadRequest, err)
+		return
+	}
+	x.workflowExecution = fields.WorkflowExecutionID
+	if h.opt.UserReferenceKey != "" {
+		if err := VerifyUserReference(h.opt.UserReferenceKey, fields.UserReference); err != nil {
+			x.outcome, x.reason = outcomeForbidden, err.Error()
+			h.keepRejected(x, r, body)
+			x.problem(http.StatusForbidden, "")
+			return
+		}
+	}
+
+	ctx, cancel := h.storeContext(r)
+	defer cancel()
+	if err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields)); err != nil {
+		x.err = err
+		x.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		x.problem(http.StatusServiceUnavailable, "")
+		return
+	}
+	x.outcome = outcomeStored
+	x.WriteHeader(http.StatusOK)
+}
+
+// storeContext outlives the client: a callback that has arrived is stored, even
+// when nobody waits for the answer any more.
+func (h *Handler) storeContext(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), h.opt.StoreTimeout)
+}
+
+func (h *Handler) delivery(x *exchange, r *http.Request, body []byte, f Fields) *store.Callback {
+	c := f.callback()
+	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
+	c.ContentType, c.Body = storable(r.Header.Get("Content-Type")), body
+	return c
+}
+
+// callback has the fields, and nothing yet of how they came.
+func (f Fields) callback() *store.Callback {
+	return &store.Callback{
+		WorkflowExecutionID: f.WorkflowExecutionID,
+		WorkflowStatus:      f.WorkflowStatus,
+		WorkflowHref:        f.WorkflowHref,
+		DefinitionKey:       f.DefinitionKey,
+		AccountID:           f.AccountID,
+		AccountHref:         f.AccountHref,
+		UserReference:       f.UserReference,
+		CallbackSentAt:      f.CallbackSentAt,
+	}
+}
+
+// Accept makes the callback that a rejected one would have been: the same
+// bytes, address and time of arrival, under an id of its own. A body that is no
+// callback, or may have been cut when it was kept, is a DecodeError.
+func Accept(r *store.Rejected) (*store.Callback, error) {
+	if len(r.Body) >= store.RejectedBodyLimit {
+		return nil, ErrIncompleteBody
+	}
+	fields, err := DecodeCallback(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make a callback id: %w", err)
+	}
+	c := fields.callback()
+	c.ID, c.ReceivedAt, c.SourceIP, c.ContentType, c.Body = id, r.ReceivedAt, r.SourceIP, r.ContentType, r.Body
+	return c, nil
+}
+
+// readBody returns the whole body, or answers and returns false.
+func (h *Handler) readBody(x *exchange, r *http.Request) ([]byte, bool) {
+	if r.ContentLength > h.opt.MaxBodyBytes {
+		x.Header().Set("Connection", "close")
+		h.tooLarge(x)
+		return nil, false
+	}
+	// With the server's own ResponseWriter, MaxBytesReader makes it close the
+	// connection when there is more than the limit.
+	body, err := readAll(http.MaxBytesReader(x.ResponseWriter, r.Body, h.opt.MaxBodyBytes), r.ContentLength)
+	x.bytes = len(body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return body, true
+	case errors.As(err, &tooLarge):
+		h.tooLarge(x)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		x.Header().Set("Connection", "close")
+		h.malformed(x, r, body, http.StatusRequestTimeout, ErrIncompleteBody)
+	default:
+		// The client is gone, or its framing is broken.
+		x.Header().Set("Connection", "close")
+		h.malformed(x, r, body, http.StatusBadRequest, ErrIncompleteBody)
+	}
+	return nil, false
+}
+
+// readAll is io.ReadAll with a buffer of the announced size, as far as an
+// announcement is to be believed.
+func readAll(r io.Reader, announced int64) ([]byte, error) {
+	const mostBelieved = 64 << 10
+	var buf bytes.Buffer
+	if announced > 0 {
+		// ReadFrom wants MinRead bytes more to find the end.
+		buf.Grow(int(min(announced, mostBelieved)) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(r)
+	return buf.Bytes(), err
+}
+
+func (h *Handler) tooLarge(x *exchange) {
+	x.outcome = outcomeTooLarge
+	x.problem(http.StatusRequestEntityTooLarge, "")
+}
+
+// malformed answers 400, or 408 to a body that was too slow.
+func (h *Handler) malformed(x *exchange, r *http.Request, body []byte, status int, err error) {
+	x.outcome, x.reason = outcomeMalformed, "malformed: "+err.Error()
+	// Of a body that was cut off, only what came is worth keeping.
+	if len(body) > 0 || !errors.Is(err, ErrIncompleteBody) {
+		h.keepRejected(x, r, body)
+	}
+	x.problem(status, err.Error())
+}
+
+// forbidden refuses a client by its address. The body is read only when it will
+// be kept, so that a flood costs little.
+func (h *Handler) forbidden(x *exchange, r *http.Request) {
+	x.outcome = outcomeForbidden
+	if h.mayKeepRejected(x) {
+		// Whatever came before an error is kept.
+		body, _ := readAll(io.LimitReader(r.Body, store.RejectedBodyLimit), r.ContentLength)
+		x.bytes = len(body)
+		h.insertRejected(x, r, body)
+	}
+	x.problem(http.StatusForbidden, "")
+}

@@ -1,0 +1,272 @@
+package handler
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Fields is what a callback says (guide, "Callback Parameters"). An optional
+// field that is absent, or no string or number, is empty. All strings are valid
+// UTF-8 without NUL, so that Postgres can hold them.
+type Fields struct {
+	// WorkflowExecutionID matches ^[A-Za-z0-9_-]{1,64}$.
+	WorkflowExecutionID string
+	// WorkflowStatus is an open string: Jumio adds statuses.
+	WorkflowStatus string
+	WorkflowHref   string
+	DefinitionKey  string
+	// AccountID is as it came: who builds a URL from it checks it.
+	AccountID     string
+	AccountHref   string
+	UserReference string
+	// CallbackSentAt is in UTC; zero when absent or unreadable.
+	CallbackSentAt time.Time
+}
+
+// DecodeError says why a body is no callback: one of the codes below. It never
+// holds anything of the body.
+type DecodeError string
+
+// The codes of a DecodeError. In a rejected callback's reason they follow
+// "malformed: ".
+const (
+	// ErrEmptyBody: no bytes, or only white space.
+	ErrEmptyBody DecodeError = "empty_body"
+	// ErrInvalidJSON: begins as a JSON object and is none.
+	ErrInvalidJSON DecodeError = "invalid_json"
+	// ErrTruncatedJSON: the body ends within a JSON object.
+	ErrTruncatedJSON DecodeError = "truncated_json"
+	// ErrTrailingData: something follows the JSON object.
+	ErrTrailingData DecodeError = "trailing_data"
+	// ErrInvalidForm: a form with broken percent-encoding.
+	ErrInvalidForm DecodeError = "invalid_form"
+	// ErrNotACallback: neither a JSON object nor a form with a callback's fields.
+	ErrNotACallback DecodeError = "not_a_callback"
+	// ErrMissingID: no workflowExecution.id, or one that is no string or number.
+	ErrMissingID DecodeError = "missing_workflow_execution_id"
+	// ErrInvalidID: a workflowExecution.id that does not match
+	// ^[A-Za-z0-9_-]{1,64}$.
+	ErrInvalidID DecodeError = "invalid_workflow_execution_id"
+	// ErrIncompleteBody: the body did not arrive whole; given by the listener,
+	// not by DecodeCallback.
+	ErrIncompleteBody DecodeError = "incomplete_body"
+)
+
+func (e DecodeError) Error() string { return string(e) }
+
+// DecodeCallback reads a callback's body in all the forms in which it may come,
+// without regard to any Content-Type: JSON; a form with dotted or bracketed
+// keys or with JSON-valued fields; a form whose single key or value is the whole
+// JSON text. Names are matched exactly, the last of duplicates holds. An error
+// is a DecodeError.
+func DecodeCallback(body []byte) (Fields, error) {
+	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
+	switch {
+	case len(text) == 0:
+		return Fields{}, ErrEmptyBody
+	case text[0] == '[' || text[0] == '"':
+		return Fields{}, ErrNotACallback
+	case text[0] == '{' && !strings.HasPrefix(text, "{%"):
+		// A form whose single key is the JSON text, not percent-encoded, has at
+		// most a "=" at its end.
+		return decodeJSON(strings.TrimSuffix(text, "="))
+	default:
+		return decodeForm(text)
+	}
+}
+
+// document is a callback before its fields are checked.
+type document struct {
+	callbackSentAt, userReference string
+	workflowExecution, account    object
+}
+
+func decodeJSON(text string) (Fields, error) {
+	top, err := decodeObject(text)
+	if err != nil {
+		return Fields{}, err
+	}
+	d := document{
+		callbackSentAt: scalar(top["callbackSentAt"]),
+		userReference:  scalar(top["userReference"]),
+	}
+	d.workflowExecution, _ = top["workflowExecution"].(object)
+	d.account, _ = top["account"].(object)
+	return d.fields()
+}
+
+func decodeForm(text string) (Fields, error) {
+	single := !strings.Contains(text, "&")
+	d := document{workflowExecution: object{}, account: object{}}
+	found := false
+	// Not url.ParseQuery, which refuses an unencoded semicolon.
+	for pair := range strings.SplitSeq(text, "&") {
+		rawKey, rawValue, _ := strings.Cut(pair, "=")
+		key, keyErr := url.QueryUnescape(rawKey)
+		value, valueErr := url.QueryUnescape(rawValue)
+		if keyErr != nil || valueErr != nil {
+			return Fields{}, ErrInvalidForm
+		}
+		if d.setFormField(key, value) {
+			found = true
+			continue
+		}
+		if single {
+			if whole := strings.TrimSpace(key); strings.HasPrefix(whole, "{") {
+				return decodeJSON(whole)
+			}
+			if whole := strings.TrimSpace(value); strings.HasPrefix(whole, "{") {
+				return decodeJSON(whole)
+			}
+		}
+	}
+	if !found {
+		return Fields{}, ErrNotACallback
+	}
+	return d.fields()
+}
+
+// setFormField takes in one field of a form and reports whether it is a
+// callback's.
+func (d *document) setFormField(key, value string) bool {
+	switch key {
+	case "callbackSentAt":
+		d.callbackSentAt = value
+		return true
+	case "userReference":
+		d.userReference = value
+		return true
+	case "workflowExecution":
+		d.workflowExecution = decodeMember(value)
+		return true
+	case "account":
+		d.account = decodeMember(value)
+		return true
+	}
+	if name, ok := memberName(key, "workflowExecution"); ok {
+		d.workflowExecution[name] = value
+		return true
+	}
+	if name, ok := memberName(key, "account"); ok {
+		d.account[name] = value
+		return true
+	}
+	return false
+}
+
+// memberName returns "id" for the keys "account.id" and "account[id]" of the
+// object "account".
+func memberName(key, object string) (string, bool) {
+	rest, ok := strings.CutPrefix(key, object)
+	if !ok || rest == "" {
+		return "", false
+	}
+	if rest[0] == '.' {
+		return rest[1:], true
+	}
+	if rest[0] == '[' && rest[len(rest)-1] == ']' {
+		return rest[1 : len(rest)-1], true
+	}
+	return "", false
+}
+
+// object is a JSON object. No struct, because encoding/json ignores case when it
+// fills one. Like jsonb, it keeps the last of duplicate names.
+type object = map[string]any
+
+// decodeObject returns an object that is not nil, or a DecodeError.
+func decodeObject(text string) (object, error) {
+	o := object{}
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	switch err := dec.Decode(&o); {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, ErrTruncatedJSON
+	case err != nil || o == nil: // null
+		return nil, ErrInvalidJSON
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, ErrTrailingData
+	}
+	return o, nil
+}
+
+// decodeMember reads a form's JSON-valued field; what is no JSON object is an
+// empty one.
+func decodeMember(text string) object {
+	o, err := decodeObject(text)
+	if err != nil {
+		return object{}
+	}
+	return o
+}
+
+// scalar is a JSON string's content or a number's text as it was written. Other
+// values count as absent: an odd value in one field must not lose a callback.
+func scalar(value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	default:
+		return ""
+	}
+}
+
+func (d *document) fields() (Fields, error) {
+	id := scalar(d.workflowExecution["id"])
+	switch {
+	case id == "":
+		return Fields{}, ErrMissingID
+	case !validID(id):
+		return Fields{}, ErrInvalidID
+	}
+	return Fields{
+		WorkflowExecutionID: id,
+		WorkflowStatus:      storable(scalar(d.workflowExecution["status"])),
+		WorkflowHref:        storable(scalar(d.workflowExecution["href"])),
+		DefinitionKey:       storable(scalar(d.workflowExecution["definitionKey"])),
+		AccountID:           storable(scalar(d.account["id"])),
+		AccountHref:         storable(scalar(d.account["href"])),
+		UserReference:       storable(d.userReference),
+		CallbackSentAt:      parseTime(d.callbackSentAt),
+	}, nil
+}
+
+// validID reports whether s matches ^[A-Za-z0-9_-]{1,64}$. It also lets the
+// guide's own examples pass, whose UUIDs are made of x.
+func validID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// storable replaces what Postgres' text cannot hold by U+FFFD.
+func storable(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+}
+
+// parseTime reads the guide's YYYY-MM-DDThh:mm:ss.SSSZ and the rest of RFC 3339.
+// A time that cannot be read, or whose year in UTC is not 1 to 9999, is the zero
+// time.
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(strings.TrimSpace(s)))
+	t = t.UTC()
+	if err != nil || t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}

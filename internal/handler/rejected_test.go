@@ -1,0 +1,199 @@
+package handler
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"callbackd/internal/store"
+)
+
+// clock is a clock that tests set.
+type clock struct{ atomic.Pointer[time.Time] }
+
+func newClock(now time.Time) *clock {
+	c := &clock{}
+	c.Store(&now)
+	return c
+}
+
+func (c *clock) now() time.Time { return *c.Load() }
+
+func (c *clock) add(d time.Duration) {
+	later := c.now().Add(d)
+	c.Store(&later)
+}
+
+func TestRejectedAreKeptUpToTheHourlyLimit(t *testing.T) {
+	c := newClock(time.Date(2026, 1, 2, 3, 59, 59, 0, time.UTC))
+	r := start(t, func(s *setup) {
+		s.options.RejectedPerHour = 2
+		s.options.Now = c.now
+	})
+	for i := range 4 {
+		if a := r.post("{}"); a.StatusCode != http.StatusBadRequest {
+			t.Errorf("request %d: %d", i, a.StatusCode)
+		}
+	}
+	if _, rejected := r.store.kept(); len(rejected) != 2 {
+		t.Errorf("%d kept, want the limit of 2", len(rejected))
+	}
+	if n := r.logs.FilterMessage("no more rejected callbacks are kept in this hour").Len(); n != 1 {
+		t.Errorf("that the limit is reached is logged %d times, want once", n)
+	}
+	c.add(time.Second)
+	r.post("{}")
+	if _, rejected := r.store.kept(); len(rejected) != 3 {
+		t.Errorf("%d kept, want another one in the next hour", len(rejected))
+	}
+	r.wantOutcomes(map[string]int{"malformed": 5})
+}
+
+func TestRejectedPerHourZeroKeepsNone(t *testing.T) {
+	r := start(t, func(s *setup) {
+		refuse(s)
+		s.options.RejectedPerHour = 0
+	})
+	r.post(guideExample).checkProblem(t, http.StatusForbidden, "")
+	if _, rejected := r.store.kept(); len(rejected) != 0 {
+		t.Errorf("%d kept", len(rejected))
+	}
+}
+
+// A refused address is not listened to for longer than what is kept of its body
+// takes; beyond the hourly limit, not at all.
+func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
+	for name, tc := range map[string]struct{ perHour, sent int }{
+		"kept":             {1, store.RejectedBodyLimit},
+		"beyond the limit": {0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, func(s *setup) {
+				refuse(s)
+				s.options.RejectedPerHour = tc.perHour
+				s.tune = func(h *Handler, _ *http.Server) { h.bodyTimeout = time.Hour }
+			})
+			// More is announced than net/http itself would read to keep the connection.
+			a := r.raw("POST", "POST "+callbackPath+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", tc.sent))
+			a.checkProblem(t, http.StatusForbidden, "")
+			if _, rejected := r.store.kept(); len(rejected) != tc.perHour {
+				t.Errorf("%d kept", len(rejected))
+			}
+		})
+	}
+}
+
+func TestRejectedBodyIsCut(t *testing.T) {
+	body := "x" + strings.Repeat("y", store.RejectedBodyLimit)
+	for name, change := range map[string]func(*setup){
+		"400":                nil,
+		"403, address":       refuse,
+		"403, userReference": func(s *setup) { s.options.UserReferenceKey = "key" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, change)
+			sent := body
+			if name == "403, userReference" {
+				sent = "workflowExecution.id=a&" + body
+			}
+			r.post(sent)
+			_, rejected := r.store.kept()
+			if len(rejected) != 1 || string(rejected[0].Body) != sent[:store.RejectedBodyLimit] {
+				t.Errorf("kept %d, want the first 64 KiB of one", len(rejected))
+			}
+		})
+	}
+}
+
+func TestRejectedWithoutAnAddress(t *testing.T) {
+	r := start(t, func(s *setup) {
+		s.options.Check = func(*http.Request) (netip.Addr, string) {
+			return netip.Addr{}, "no_client_address: \xff\x00"
+		}
+	})
+	r.post(guideExample).checkProblem(t, http.StatusForbidden, "")
+	_, rejected := r.store.kept()
+	if len(rejected) != 1 || rejected[0].SourceIP.IsValid() {
+		t.Fatalf("kept %+v", rejected)
+	}
+	if diff := cmp.Diff("no_client_address: \ufffd\ufffd", rejected[0].Reason); diff != "" {
+		t.Errorf("reason:\n%s", diff)
+	}
+}
+
+func TestRejectedThatCannotBeKeptChangesNoAnswer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*setup)
+		status int
+	}{
+		"400": {nil, http.StatusBadRequest},
+		"403": {refuse, http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, tc.change)
+			r.store.insertErr = errors.New("database away")
+			if a := r.post("{}"); a.StatusCode != tc.status {
+				t.Errorf("status %d, want %d", a.StatusCode, tc.status)
+			}
+			if r.logs.FilterMessage("a rejected callback could not be kept").Len() != 1 {
+				t.Error("not logged")
+			}
+		})
+	}
+}
+
+func TestHourlyLimitCountsInClockHours(t *testing.T) {
+	l := hourlyLimit{perHour: 1}
+	at := func(hour, minute int) time.Time { return time.Date(2026, 1, 2, hour, minute, 0, 0, time.UTC) }
+	for _, step := range []struct {
+		now      time.Time
+		ok, last bool
+	}{
+		{at(3, 59), true, true},
+		{at(3, 59), false, false},
+		{at(4, 0), true, true},
+		{at(4, 59), false, false},
+		{at(4, 59).In(time.FixedZone("", 30*60)), false, false},
+		{at(4, 0).AddDate(0, 0, 1), true, true},
+	} {
+		if ok, last := l.take(step.now); ok != step.ok || last != step.last {
+			t.Errorf("at %v: %t %t, want %t %t", step.now, ok, last, step.ok, step.last)
+		}
+	}
+}
+
+func TestRefusalsAreLoggedAFewASecond(t *testing.T) {
+	c := newClock(time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC))
+	r := start(t, func(s *setup) {
+		refuse(s)
+		s.options.Now = c.now
+		s.options.RejectedPerHour = 0
+	})
+	const requests = 40
+	for i := range requests {
+		switch i % 3 {
+		case 0:
+			r.post("{}")
+		case 1:
+			r.get("http://" + r.addr + "/x")
+		case 2:
+			r.get("http://" + r.addr + callbackPath)
+		}
+	}
+	if n := r.logs.Len(); n != 2*refusalLines {
+		t.Errorf("%d lines for %d refusals, want %d", n, requests, 2*refusalLines)
+	}
+	c.add(time.Second)
+	r.post("{}")
+	lines := r.logs.All()
+	last := lines[len(lines)-1].ContextMap()
+	if last["suppressed"] != int64(requests-2*refusalLines) {
+		t.Errorf("the next line is %v, want it to say how many were suppressed", last)
+	}
+}
