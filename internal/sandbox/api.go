@@ -1,0 +1,124 @@
+package sandbox
+
+import (
+	"net/http"
+	"regexp"
+
+	"github.com/go-chi/chi/v5"
+	"go.uber.org/zap"
+)
+
+// idPattern is what an id may look like; anything else is a suspicious value.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// serveWorkflow is the guide's "Get Status" and "Get Workflow Details".
+func (s *Sandbox) serveWorkflow(endpoint Endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		client, refused := s.admit(r, "application/json")
+		if refused != nil {
+			s.deliver(w, r, endpoint, *refused)
+			return
+		}
+		j, ok := s.journey(chi.URLParam(r, "workflow"))
+		if account := chi.URLParam(r, "account"); !ok || account != "" && account != j.AccountID {
+			s.deliver(w, r, endpoint, problem(http.StatusNotFound, "the workflow execution is not available"))
+			return
+		}
+		answer := jsonResponse(j.status())
+		if endpoint == EndpointDetails {
+			answer = jsonResponse(j.details())
+		}
+		s.serveJourney(w, r, client, visit{endpoint: endpoint, journey: j}, answer)
+	}
+}
+
+// servePart is the guide's "Get Images".
+func (s *Sandbox) servePart(w http.ResponseWriter, r *http.Request) {
+	client, refused := s.admit(r, "application/json", "image/jpeg", "image/png", "application/octet-stream")
+	if refused != nil {
+		s.deliver(w, r, EndpointImage, *refused)
+		return
+	}
+	p, ok := s.part(partKey{chi.URLParam(r, "account"), chi.URLParam(r, "credential"), chi.URLParam(r, "classifier")})
+	if !ok {
+		s.deliver(w, r, EndpointImage, problem(http.StatusNotFound, "the image is not available"))
+		return
+	}
+	picture, err := s.image(p)
+	if err != nil {
+		s.log.Error("drawing an image", zap.Error(err))
+		s.deliver(w, r, EndpointImage, problem(http.StatusInternalServerError, "the sandbox cannot draw the image"))
+		return
+	}
+	s.serveJourney(w, r, client, visit{EndpointImage, p.journey, p}, newResponse(http.StatusOK, string(p.format), picture))
+}
+
+func (s *Sandbox) part(key partKey) (*part, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.byPart[key]
+	return p, ok && p.journey.uploaded(p)
+}
+
+// admit checks headers, credentials, the ids' form and the request limit.
+func (s *Sandbox) admit(r *http.Request, mediaTypes ...string) (Client, *response) {
+	if refused := checkHeaders(r, mediaTypes...); refused != nil {
+		return Client{}, refused
+	}
+	client, refused := s.authenticate(r)
+	if refused != nil {
+		return Client{}, refused
+	}
+	for _, name := range []string{"account", "workflow", "credential", "classifier"} {
+		if id := chi.URLParam(r, name); id != "" && !idPattern.MatchString(id) {
+			refused := problem(http.StatusForbidden, "suspicious value of "+name)
+			return Client{}, &refused
+		}
+	}
+	if s.limiter != nil && !s.limiter.Allow() {
+		refused := problem(http.StatusTooManyRequests, "Request limit exceeded")
+		return Client{}, &refused
+	}
+	return client, nil
+}
+
+// serveJourney answers for a journey that is there: it checks that the client
+// may see it, applies the journey's faults and keeps the ledger.
+func (s *Sandbox) serveJourney(w http.ResponseWriter, r *http.Request, client Client, v visit, answer response) {
+	if client.DataCenter != "" && client.DataCenter != v.journey.DataCenter {
+		s.deliver(w, r, v.endpoint, problem(http.StatusForbidden, "the client belongs to another data center"))
+		return
+	}
+	v.enter()
+	complete := false
+	switch fault, faulty := v.journey.faults.next(v.endpoint, v.classifier(), s.cfg.Now()); {
+	case faulty && fault.Kind == FaultNotFinal:
+		answer = v.journey.notFinal(v.endpoint)
+	case faulty:
+		answer, complete = s.spoil(r, fault, answer)
+	default:
+		complete = answer.status == http.StatusOK
+	}
+	answer.beforeEnd = func() { v.leave(complete) }
+	s.deliver(w, r, v.endpoint, answer)
+}
+
+// status is the answer of Get Status.
+func (j *Journey) status() map[string]any {
+	return map[string]any{
+		"account": accountRef{j.AccountID, j.accountHref()},
+		"workflowExecution": map[string]any{
+			"id": j.WorkflowExecutionID, "href": j.base + "/api/v1/workflow-executions/" + j.WorkflowExecutionID,
+			"definitionKey": j.DefinitionKey, "status": j.Status,
+		},
+	}
+}
+
+func (j *Journey) notFinal(endpoint Endpoint) response {
+	if endpoint == EndpointDetails {
+		return jsonResponse(j.unfinished())
+	}
+	answer := j.status()
+	answer["workflowExecution"].(map[string]any)["status"] = StatusAcquired
+	return jsonResponse(answer)
+}

@@ -1,0 +1,235 @@
+package sandbox
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"go.uber.org/zap"
+)
+
+const (
+	// trapPath is where the redirect fault leads; nobody should follow it.
+	trapPath = "/_sandbox/trap"
+	// pageJourneys is how many journeys the page for people shows.
+	pageJourneys = 200
+	// maxRequested bounds the journeys that one request can start.
+	maxRequested = 10_000
+	maxBody      = 1 << 20
+)
+
+//go:embed page.html
+var pageSource string
+
+var page = template.Must(template.New("page").Parse(pageSource))
+
+// routeControl serves the sandbox's own pages, which need no credentials.
+func (s *Sandbox) routeControl(r chi.Router) {
+	r.HandleFunc(trapPath, s.serveTrap)
+	r.Route("/_sandbox", func(r chi.Router) {
+		r.Use(http.NewCrossOriginProtection().Handler)
+		r.Get("/", s.servePage)
+		r.Get("/ledger", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Ledger()) })
+		r.Get("/kinds", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, kindList()) })
+		r.Get("/journeys/{workflow}", s.showJourney)
+		r.Get("/journeys/{workflow}/details", s.showDetails)
+		r.Get("/journeys/{workflow}/images/{classifier}", s.showImage)
+		r.Post("/journeys", s.startJourneys)
+		r.Post("/journeys/{workflow}/callbacks", s.sendCallback)
+		r.Post("/tokens/revoke", func(w http.ResponseWriter, _ *http.Request) {
+			s.RevokeTokens()
+			w.WriteHeader(http.StatusNoContent)
+		})
+	})
+}
+
+func (s *Sandbox) serveTrap(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	s.totals.RedirectsFollowed++
+	s.mu.Unlock()
+	writeJSON(w, http.StatusOK, map[string]string{"detail": "a client must not follow redirects"})
+}
+
+// startRequest is the body of POST /_sandbox/journeys.
+type startRequest struct {
+	// Kind is drawn from the mix when empty.
+	Kind string `json:"kind"`
+	// Count is 1 when zero.
+	Count int `json:"count"`
+	// Rate is journeys a second; 0 sends as fast as they are answered.
+	Rate          float64  `json:"rate"`
+	Faults        []string `json:"faults"`
+	CallbackURL   string   `json:"callback_url"`
+	UserReference string   `json:"user_reference"`
+	// Hold makes the journeys known to the API without sending their callbacks.
+	Hold bool `json:"hold"`
+}
+
+func (s *Sandbox) startJourneys(w http.ResponseWriter, r *http.Request) {
+	var start startRequest
+	if err := readJSON(w, r, &start); err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	journeys, err := s.requestedJourneys(start)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	entries := make([]Entry, len(journeys))
+	for i, j := range journeys {
+		entries[i] = j.entry()
+	}
+	send := func() {
+		if err := s.SendAll(s.ctx, journeys, start.Rate); err != nil {
+			s.log.Warn("sending journeys", zap.Error(err))
+		}
+	}
+	if !start.Hold && !s.inBackground(send) {
+		writeError(w, http.StatusServiceUnavailable, errors.New("the sandbox is closing"))
+		return
+	}
+	writeJSON(w, http.StatusAccepted, entries)
+}
+
+func (s *Sandbox) requestedJourneys(start startRequest) ([]*Journey, error) {
+	if start.Count == 0 {
+		start.Count = 1
+	}
+	switch {
+	case start.Count < 0 || start.Count > maxRequested:
+		return nil, fmt.Errorf("count must be between 1 and %d", maxRequested)
+	case start.Rate < 0:
+		return nil, errors.New("rate must not be negative")
+	case start.CallbackURL == "" && s.cfg.CallbackURL == "" && !start.Hold:
+		return nil, errors.New("there is nowhere to post to: give callback_url here or --callback-url at the start, or hold the callbacks back with hold")
+	}
+	var opts []Option
+	for _, text := range start.Faults {
+		f, err := ParseFault(text)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, WithFaults(f))
+	}
+	if start.CallbackURL != "" {
+		opts = append(opts, WithCallbackURL(start.CallbackURL))
+	}
+	if start.UserReference != "" {
+		opts = append(opts, WithUserReference(start.UserReference))
+	}
+	return s.NewJourneys(start.Count, start.Kind, opts...)
+}
+
+// sendCallback posts one more callback of a journey, or all of them again when
+// the body names no status.
+func (s *Sandbox) sendCallback(w http.ResponseWriter, r *http.Request) {
+	j, ok := s.journeyOf(w, r)
+	if !ok {
+		return
+	}
+	var wanted struct {
+		Status string `json:"status"`
+	}
+	if err := readJSON(w, r, &wanted); err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	send := s.Send
+	if wanted.Status != "" {
+		send = func(ctx context.Context, j *Journey) error { return s.SendStatus(ctx, j, wanted.Status) }
+	}
+	if err := send(r.Context(), j); err != nil {
+		writeError(w, http.StatusBadGateway, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, j.entry())
+}
+
+func (s *Sandbox) journeyOf(w http.ResponseWriter, r *http.Request) (*Journey, bool) {
+	j, ok := s.journey(chi.URLParam(r, "workflow"))
+	if !ok {
+		writeError(w, http.StatusNotFound, errors.New("unknown workflow execution"))
+	}
+	return j, ok
+}
+
+func (s *Sandbox) showJourney(w http.ResponseWriter, r *http.Request) {
+	if j, ok := s.journeyOf(w, r); ok {
+		writeJSON(w, http.StatusOK, j.entry())
+	}
+}
+
+func (s *Sandbox) showDetails(w http.ResponseWriter, r *http.Request) {
+	if j, ok := s.journeyOf(w, r); ok {
+		writeJSON(w, http.StatusOK, j.details())
+	}
+}
+
+func (s *Sandbox) showImage(w http.ResponseWriter, r *http.Request) {
+	j, ok := s.journeyOf(w, r)
+	if !ok {
+		return
+	}
+	i := slices.IndexFunc(j.parts, func(p *part) bool { return p.key.classifier == chi.URLParam(r, "classifier") })
+	if i < 0 {
+		writeError(w, http.StatusNotFound, errors.New("the journey has no such image"))
+		return
+	}
+	picture, err := s.image(j.parts[i])
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, err)
+		return
+	}
+	w.Header().Set("Content-Type", string(j.parts[i].format))
+	_, _ = w.Write(picture) // the reader may have gone
+}
+
+func (s *Sandbox) servePage(w http.ResponseWriter, _ *http.Request) {
+	journeys := s.Journeys()
+	journeys = journeys[max(0, len(journeys)-pageJourneys):]
+	slices.Reverse(journeys)
+	l := s.ledgerOf(journeys)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if err := page.Execute(w, l); err != nil {
+		s.log.Debug("writing the page", zap.Error(err))
+	}
+}
+
+func kindList() []map[string]string {
+	var list []map[string]string
+	for _, k := range catalogue {
+		list = append(list, map[string]string{"name": k.Name, "description": k.Description})
+	}
+	return list
+}
+
+// readJSON takes an empty body for an empty object.
+func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the body is not the JSON that is wanted: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(value) // the reader may have gone
+}
+
+func writeError(w http.ResponseWriter, status int, err error) {
+	writeJSON(w, status, map[string]any{"title": http.StatusText(status), "status": status, "detail": err.Error()})
+}

@@ -1,0 +1,280 @@
+package sandbox
+
+import (
+	"slices"
+	"time"
+)
+
+// jumioTime is the guide's format of every timestamp.
+const jumioTime = "2006-01-02T15:04:05.000Z"
+
+// details is the answer of Get Workflow Details, in the guide's order.
+type details struct {
+	Workflow     workflow                `json:"workflow"`
+	Account      accountRef              `json:"account"`
+	CreatedAt    string                  `json:"createdAt"`
+	StartedAt    string                  `json:"startedAt,omitempty"`
+	CompletedAt  string                  `json:"completedAt,omitempty"`
+	Credentials  []credential            `json:"credentials,omitempty"`
+	Decision     *overall                `json:"decision,omitempty"`
+	Steps        *link                   `json:"steps,omitempty"`
+	Capabilities map[string][]capability `json:"capabilities,omitempty"`
+}
+
+type workflow struct {
+	ID                        string `json:"id"`
+	Status                    string `json:"status"`
+	DefinitionKey             any    `json:"definitionKey"`
+	UserReference             string `json:"userReference,omitempty"`
+	CustomerInternalReference string `json:"customerInternalReference,omitempty"`
+}
+
+type accountRef struct {
+	ID   string `json:"id"`
+	Href string `json:"href,omitempty"`
+}
+
+type credential struct {
+	ID       string        `json:"id"`
+	Category string        `json:"category"`
+	Parts    []detailsPart `json:"parts,omitempty"`
+}
+
+type detailsPart struct {
+	Classifier string `json:"classifier"`
+	Href       string `json:"href,omitempty"`
+}
+
+type credentialRef struct {
+	ID       string `json:"id"`
+	Category string `json:"category"`
+}
+
+type capability struct {
+	ID           string          `json:"id,omitempty"`
+	Credentials  []credentialRef `json:"credentials,omitempty"`
+	Decision     decision        `json:"decision"`
+	ValidFaceMap string          `json:"validFaceMapForAuthentication,omitempty"`
+	// Data is left out when nil; empty it is written as {}.
+	Data map[string]any `json:"data,omitzero"`
+}
+
+type decision struct {
+	Type    string `json:"type"`
+	Details label  `json:"details"`
+}
+
+type label struct {
+	Label string `json:"label"`
+}
+
+type overall struct {
+	decision
+	Risk risk `json:"risk"`
+}
+
+type risk struct {
+	Score float64 `json:"score"`
+}
+
+type link struct {
+	Href string `json:"href"`
+}
+
+func newDecision(kind, text string) decision { return decision{Type: kind, Details: label{text}} }
+
+// flow says what a workflow definition collects and executes.
+type flow struct {
+	categories   []string
+	capabilities []string
+}
+
+var (
+	identity = flow{
+		categories:   []string{"ID", "SELFIE", "FACEMAP"},
+		capabilities: []string{"usability", "liveness", "similarity", "imageChecks", "extraction", "dataChecks"},
+	}
+	// flows are keyed by the guide's workflow definition keys.
+	flows = map[string]flow{
+		"2":  {[]string{"ID"}, []string{"usability", "imageChecks", "extraction", "dataChecks"}},
+		"3":  identity,
+		"6":  {[]string{"SELFIE", "FACEMAP"}, []string{"usability", "liveness"}},
+		"9":  {[]string{"SELFIE", "FACEMAP"}, []string{"usability", "authentication"}},
+		"20": {[]string{"ID", "SELFIE"}, []string{"usability", "similarity"}},
+		"32": identity,
+	}
+	// precondition is the capability that each one needs (guide, "Capability
+	// execution dependencies").
+	precondition = map[string]string{
+		"imageChecks": "usability", "extraction": "imageChecks", "dataChecks": "extraction",
+		"liveness": "usability", "similarity": "usability", "authentication": "usability",
+	}
+	// subjects are the credential categories that a capability looks at.
+	subjects = map[string][]string{
+		"imageChecks": {"ID"}, "extraction": {"ID"}, "dataChecks": {"ID"},
+		"liveness": {"SELFIE", "FACEMAP"}, "similarity": {"SELFIE", "ID"}, "authentication": {"SELFIE", "FACEMAP"},
+	}
+)
+
+// details builds the journey's answer of Get Workflow Details.
+func (j *Journey) details() *details {
+	d := &details{
+		Workflow: workflow{
+			ID: j.WorkflowExecutionID, Status: j.Status, DefinitionKey: j.DefinitionKey,
+			UserReference: j.UserReference, CustomerInternalReference: j.CustomerInternalReference,
+		},
+		Account:   accountRef{ID: j.AccountID},
+		CreatedAt: j.created.Format(jumioTime),
+	}
+	if j.Status != StatusInitiated && j.Status != StatusTokenExpired {
+		d.StartedAt = j.created.Add(7340 * time.Millisecond).Format(jumioTime)
+	}
+	if !j.waits() {
+		d.CompletedAt = j.created.Add(52718 * time.Millisecond).Format(jumioTime)
+	}
+	if len(j.parts) > 0 {
+		d.Credentials = j.credentials()
+		d.Capabilities = j.capabilities(d.Credentials)
+		if j.modern {
+			d.addLater(j)
+		}
+	}
+	if j.kind.adjust != nil {
+		j.kind.adjust(j, d)
+	}
+	return d
+}
+
+// unfinished is the answer while Jumio still works on the journey.
+func (j *Journey) unfinished() *details {
+	d := j.details()
+	d.Workflow.Status, d.CompletedAt = StatusAcquired, ""
+	d.Credentials, d.Capabilities, d.Decision, d.Steps = nil, nil, nil, nil
+	return d
+}
+
+func (j *Journey) credentials() []credential {
+	var all []credential
+	for _, p := range j.parts {
+		n := len(all)
+		if n == 0 || all[n-1].ID != p.key.credential {
+			all = append(all, credential{ID: p.key.credential, Category: p.category})
+			n++
+		}
+		if j.uploaded(p) {
+			all[n-1].Parts = append(all[n-1].Parts, detailsPart{p.key.classifier, p.href()})
+		}
+	}
+	return all
+}
+
+// uploaded says whether the user brought the part at all.
+func (j *Journey) uploaded(p *part) bool {
+	return j.kind.verdict.label != "NOT_UPLOADED" || p.category != "ID"
+}
+
+func (j *Journey) capabilities(credentials []credential) map[string][]capability {
+	all := map[string][]capability{}
+	stopped := map[string]bool{}
+	for _, name := range flows[j.DefinitionKey].capabilities {
+		v := j.kind.verdict
+		outcome := newDecision(passed, goodLabel(name))
+		switch {
+		case v.capability == name:
+			outcome = newDecision(v.decision, v.label)
+		case stopped[precondition[name]]:
+			outcome = newDecision(notExecuted, "PRECONDITION_NOT_FULFILLED")
+		}
+		stopped[name] = outcome.Type == rejected || outcome.Type == notExecuted
+		if name == "usability" {
+			all[name] = j.usability(credentials, outcome)
+			continue
+		}
+		all[name] = []capability{j.execute(name, outcome, credentials)}
+	}
+	return all
+}
+
+func goodLabel(capability string) string {
+	if capability == "similarity" {
+		return "MATCH"
+	}
+	return "OK"
+}
+
+// usability judges each credential on its own; one of them carries the outcome.
+func (j *Journey) usability(credentials []credential, outcome decision) []capability {
+	culprit := credentials[0].Category
+	if outcome.Details.Label == "LIVENESS_UNDETERMINED" {
+		culprit = "SELFIE"
+	}
+	all := make([]capability, 0, len(credentials))
+	for _, c := range credentials {
+		entry := capability{Credentials: []credentialRef{{c.ID, c.Category}}, Decision: newDecision(passed, "OK")}
+		if c.Category == culprit {
+			entry.Decision = outcome
+		}
+		all = append(all, entry)
+	}
+	return all
+}
+
+func (j *Journey) execute(name string, outcome decision, credentials []credential) capability {
+	c := capability{Decision: outcome}
+	for _, cred := range credentials {
+		if slices.Contains(subjects[name], cred.Category) {
+			c.Credentials = append(c.Credentials, credentialRef{cred.ID, cred.Category})
+		}
+	}
+	executed := outcome.Type != notExecuted
+	good := outcome.Type == passed || outcome.Type == warning
+	switch {
+	case name == "extraction" && good:
+		c.Data = j.extractionData()
+	case name == "liveness" && executed:
+		c.Data = map[string]any{"type": "JUMIO_STANDARD"}
+	case name == "similarity" && executed:
+		c.Data = map[string]any{"similarity": outcome.Details.Label}
+	}
+	if facemap := j.facemap(); facemap != nil && good && (name == "liveness" || name == "authentication") {
+		c.ValidFaceMap = facemap.href()
+	}
+	return c
+}
+
+func (j *Journey) facemap() *part {
+	for _, p := range j.parts {
+		if p.category == "FACEMAP" {
+			return p
+		}
+	}
+	return nil
+}
+
+func (j *Journey) extractionData() map[string]any {
+	h, doc := j.holder, j.paper
+	data := map[string]any{
+		"type": doc.kind, "issuingCountry": h.country.code,
+		"firstName": h.firstName, "lastName": h.lastName, "gender": h.gender, "nationality": h.country.code,
+		"dateOfBirth": h.born.Format(time.DateOnly), "issuingDate": doc.issued.Format(time.DateOnly), "expiryDate": doc.expires.Format(time.DateOnly),
+		"documentNumber": doc.number, "placeOfBirth": h.country.city,
+		"address": map[string]any{
+			"line1": h.address, "city": h.country.city, "postalCode": h.postalCode, "country": h.country.code,
+			"formattedAddress": h.address + ", " + h.postalCode + " " + h.country.city + ", " + h.country.code,
+		},
+	}
+	if doc.subType != "" {
+		data["subType"] = doc.subType
+	}
+	switch doc.kind {
+	case passport:
+		data["personalNumber"] = doc.personalNumber
+		mrz := h.mrz(doc)
+		data["optionalMrzField1"], data["optionalMrzField2"] = mrz[0][2:], mrz[1][28:]
+	case drivingLicense:
+		data["dlCategories"] = []map[string]any{{"category": "B", "issueDate": doc.issued.Format(time.DateOnly), "expiryDate": doc.expires.Format(time.DateOnly)}}
+	case visa:
+		data["visaCategory"], data["numberOfEntries"], data["durationOfStay"], data["passportNumber"] = "C", "MULT", "090 DAYS", doc.number
+	}
+	return data
+}

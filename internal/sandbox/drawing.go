@@ -1,0 +1,283 @@
+package sandbox
+
+import (
+	"fmt"
+	"hash/fnv"
+	"image"
+	"image/color"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/image/vector"
+)
+
+// specimen is what one picture shows.
+type specimen struct {
+	holder     person
+	paper      paper
+	category   string
+	classifier string
+	// caption is the line at the bottom: the kind of journey and its id.
+	caption string
+	// flaw is the label that the image deserves, such as BLACK_WHITE.
+	flaw string
+}
+
+func specimenOf(p *part) specimen {
+	j := p.journey
+	return specimen{
+		holder: j.holder, paper: j.paper, category: p.category, classifier: p.key.classifier,
+		caption: j.Kind + "  ·  " + j.WorkflowExecutionID, flaw: j.kind.verdict.label,
+	}
+}
+
+// anonymous shows nobody in particular.
+func (s specimen) anonymous() specimen {
+	s.holder = person{firstName: "NOBODY", lastName: "SPECIMEN", gender: "F", country: countries[0], address: "1 ELM STREET", postalCode: "01000"}
+	s.paper.number, s.paper.subType, s.caption, s.flaw = "XX0000000", "", "", ""
+	return s
+}
+
+var (
+	ink   = rgb(0x1c2333)
+	faint = rgb(0x5b6478)
+	white = rgb(0xffffff)
+)
+
+// palettes are top, bottom and accent colours of each document.
+var palettes = map[docType][3]color.NRGBA{
+	passport:       {rgb(0xdfe8f6), rgb(0xc3d3ee), rgb(0x1f3f7a)},
+	idCard:         {rgb(0xe3f3ee), rgb(0xbfe0dc), rgb(0x0f6b62)},
+	drivingLicense: {rgb(0xfbe6ee), rgb(0xf2c8d8), rgb(0xa3264f)},
+	visa:           {rgb(0xeef3da), rgb(0xd8e4b4), rgb(0x55702a)},
+}
+
+func (s specimen) draw() (image.Image, error) {
+	var c *canvas
+	switch {
+	case s.category == "SELFIE":
+		c = s.selfie()
+	case s.classifier == "BACK":
+		c = s.back()
+	default:
+		c = s.front()
+	}
+	if s.flaw == "BLACK_WHITE" || s.flaw == "PHOTOCOPY" {
+		c.gray()
+	}
+	c.specimen()
+	height := c.Bounds().Dy()
+	c.rect(0, height-26, c.Bounds().Dx(), 26, ink)
+	if s.category == "SELFIE" {
+		c.text(10, height-9, regular, 12, rgb(0xc9d2e6), s.caption)
+	} else {
+		c.text(14, height-8, regular, 15, rgb(0xc9d2e6), "CALLBACKD SANDBOX  ·  "+s.caption)
+	}
+	return c.RGBA, c.err
+}
+
+// document is the empty sheet with its heading, and the colour of its accents.
+func (s specimen) document() (*canvas, color.NRGBA) {
+	colors := palettes[s.paper.kind]
+	c := newCanvas(800, 530)
+	if s.paper.kind == passport || s.paper.kind == visa {
+		c = newCanvas(800, 590)
+	}
+	c.gradient(colors[0], colors[1])
+	c.waves(faded(colors[2], 40), 26, 16, 31)
+	c.waves(faded(white, 120), 19, 22, 47)
+	c.rect(0, 0, 800, 74, colors[2])
+	c.text(28, 34, bold, 26, white, s.holder.country.name)
+	c.text(28, 60, regular, 17, mix(colors[2], white, 0.75), s.paper.kind.title()+"  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
+	c.roundRect(690, 14, 86, 46, 8, mix(colors[2], white, 0.18))
+	c.text(706, 47, bold, 28, white, s.holder.country.code)
+	return c, colors[2]
+}
+
+func (s specimen) front() *canvas {
+	c, accent := s.document()
+	c.roundRect(28, 98, 214, 280, 10, white)
+	s.portrait(c, image.Rect(34, 104, 236, 372))
+
+	h, doc := s.holder, s.paper
+	s.fields(c, 270, 118, accent, [][2]string{
+		{"Surname", h.lastName},
+		{"Given names", h.firstName},
+		{"Date of birth", h.born.Format("02 Jan 2006")},
+		{"Sex", h.gender},
+		{"Nationality", h.country.code},
+		{"Place of birth", h.country.city},
+		{"Date of issue", doc.issued.Format("02 Jan 2006")},
+		{"Date of expiry", doc.expires.Format("02 Jan 2006")},
+		{s.numberLabel(), doc.number},
+		{"Type", strings.ReplaceAll(doc.subType, "_", " ")},
+	})
+	switch doc.kind {
+	case passport, visa:
+		c.rect(0, 456, 800, 108, faded(white, 215))
+		for i, line := range h.mrz(doc) {
+			c.text(30, 498+i*42, mono, 28, ink, line)
+		}
+	case idCard:
+		chip(c, 662, 400)
+	case drivingLicense:
+		c.roundRect(636, 410, 136, 62, 8, faded(accent, 50))
+		c.text(652, 455, bold, 40, accent, "AM B")
+	}
+	c.text(30, 420, regular, 15, faint, "Signature")
+	c.text(108, 424, regular, 22, rgb(0x27408b), strings.ToLower(h.firstName+" "+h.lastName[:1])+".")
+	if s.classifier == "FRONT_WITH_FLASH" {
+		for r := 150.0; r > 10; r -= 14 {
+			c.ellipse(560, 190, r*1.5, r, color.NRGBA{255, 255, 250, 26})
+		}
+	}
+	return c
+}
+
+func (s specimen) back() *canvas {
+	c, accent := s.document()
+	h, doc := s.holder, s.paper
+	s.fields(c, 40, 118, accent, [][2]string{
+		{"Address", h.address},
+		{"City", h.postalCode + " " + h.country.city},
+		{"Holder", h.firstName + " " + h.lastName},
+		{s.numberLabel(), doc.number},
+	})
+	c.rect(0, 250, 800, 58, rgb(0x2b2f3a)) // magnetic stripe
+	for x, n := 40, uint32(2166136261); x < 740; n = n*16777619 ^ uint32(doc.number[x%len(doc.number)]) {
+		width := 2 + int(n>>28)/4
+		c.rect(x, 336, width, 84, ink)
+		x += width + 2 + int(n>>24&15)/4
+	}
+	c.rect(0, 440, 800, 64, faded(white, 215))
+	c.text(30, 482, mono, 28, ink, h.mrz(doc)[1])
+	return c
+}
+
+func (s specimen) numberLabel() string {
+	switch s.paper.kind {
+	case passport:
+		return "Passport no."
+	case visa:
+		return "Visa no."
+	case drivingLicense:
+		return "License no."
+	default:
+		return "Card no."
+	}
+}
+
+// fields writes label and value pairs in two columns.
+func (s specimen) fields(c *canvas, x, y int, accent color.Color, pairs [][2]string) {
+	for i, pair := range pairs {
+		left, top := x+i%2*270, y+i/2*62
+		c.text(left, top, regular, 14, accent, pair[0])
+		size := 23.0
+		switch length := utf8.RuneCountInString(pair[1]); {
+		case length > 21:
+			size = 15
+		case length > 16:
+			size = 18
+		}
+		c.text(left, top+27, bold, size, ink, pair[1])
+	}
+}
+
+func chip(c *canvas, x, y int) {
+	c.roundRect(x, y, 98, 72, 12, rgb(0xd9b44a))
+	line := rgb(0x8f7226)
+	for _, r := range [][4]int{{0, 23, 34, 2}, {0, 47, 34, 2}, {64, 23, 34, 2}, {64, 47, 34, 2}, {33, 0, 2, 72}, {64, 0, 2, 72}} {
+		c.rect(x+r[0], y+r[1], r[2], r[3], line)
+	}
+}
+
+func (s specimen) selfie() *canvas {
+	c := newCanvas(480, 640)
+	s.portrait(c, image.Rect(0, 64, 480, 614))
+	c.waves(faded(white, 60), 30, 9, 23)
+	c.rect(0, 0, 480, 64, faded(ink, 210))
+	c.text(20, 28, bold, 22, white, "SELFIE  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
+	c.text(20, 52, regular, 17, rgb(0xc9d2e6), s.holder.firstName+" "+s.holder.lastName)
+	return c
+}
+
+// look is what a person's face is drawn from.
+type look struct {
+	skin, hair, shirt, wall color.NRGBA
+	long, beard, glasses    bool
+}
+
+// look depends on the name alone, so that selfie and document show the same
+// face; it differs where the journey is about another person.
+func (s specimen) look() look {
+	sum := fnv.New32a()
+	fmt.Fprint(sum, s.holder.firstName, s.holder.lastName)
+	if s.category == "SELFIE" && (s.flaw == "NO_MATCH" || s.flaw == "FAILED") {
+		fmt.Fprint(sum, "somebody else")
+	}
+	n := sum.Sum32()
+	choose := func(shift uint, from ...uint32) color.NRGBA { return rgb(from[n>>shift%uint32(len(from))]) }
+	return look{
+		skin:    choose(3, 0xf3d3b8, 0xe0b08a, 0xc48a62, 0x8f5d3d, 0x6a4530),
+		hair:    choose(7, 0x2a211c, 0x5b3a21, 0x9a6a35, 0xc9a15a, 0x8b8b90, 0x7c2f1d),
+		shirt:   choose(11, 0x35507a, 0x6d3b58, 0x3f6b4f, 0x80582c, 0x40454f),
+		wall:    choose(15, 0x9fb4c9, 0xb6c6a8, 0xd0b9a2, 0xb3a8c9),
+		long:    s.holder.gender == "F",
+		beard:   s.holder.gender == "M" && n>>19&1 == 1,
+		glasses: n>>21&3 == 0,
+	}
+}
+
+// portrait draws head and shoulders into the box.
+func (s specimen) portrait(c *canvas, box image.Rectangle) {
+	l := s.look()
+	inner := newCanvas(box.Dx(), box.Dy())
+	w, h := float64(box.Dx()), float64(box.Dy())
+	inner.gradient(mix(l.wall, white, 0.6), mix(l.wall, white, 0.25))
+	cx, cy := w/2, h*0.43
+	rx, ry := w*0.205, h*0.225
+	if l.long {
+		inner.ellipse(cx, cy+ry*0.35, rx*1.42, ry*1.55, l.hair)
+	}
+	inner.ellipse(cx, h*1.06, w*0.43, h*0.32, l.shirt)
+	inner.rect(int(cx-rx*0.42), int(cy+ry*0.7), int(rx*0.84), int(ry*0.75), mix(l.skin, ink, 0.14))
+	inner.ellipse(cx, h*0.775, rx*0.43, ry*0.24, mix(l.skin, ink, 0.14))
+	inner.ellipse(cx-rx, cy+ry*0.05, rx*0.17, ry*0.2, mix(l.skin, ink, 0.1))
+	inner.ellipse(cx+rx, cy+ry*0.05, rx*0.17, ry*0.2, mix(l.skin, ink, 0.1))
+	if l.beard {
+		inner.ellipse(cx, cy+ry*0.16, rx*1.03, ry*1.0, l.hair)
+		inner.ellipse(cx, cy-ry*0.08, rx*0.97, ry*0.86, l.skin)
+	} else {
+		inner.ellipse(cx, cy, rx, ry, l.skin)
+	}
+	s.hair(inner, l, cx, cy, rx, ry)
+	for _, side := range []float64{-1, 1} {
+		x, y := cx+side*rx*0.42, cy-ry*0.08
+		inner.ellipse(x, y, rx*0.17, ry*0.085, white)
+		inner.ellipse(x, y, rx*0.08, ry*0.075, ink)
+		inner.ellipse(x, y-ry*0.21, rx*0.22, ry*0.035, mix(l.hair, ink, 0.3))
+		if l.glasses {
+			inner.ellipse(x, y, rx*0.36, ry*0.24, faded(ink, 70))
+			inner.ellipse(x, y, rx*0.31, ry*0.2, faded(white, 110))
+		}
+	}
+	inner.ellipse(cx, cy+ry*0.22, rx*0.1, ry*0.12, mix(l.skin, ink, 0.13))
+	inner.ellipse(cx, cy+ry*0.55, rx*0.3, ry*0.07, rgb(0xa9514b))
+	inner.rect(int(cx-rx*0.3), int(cy+ry*0.53), int(rx*0.6), max(1, int(ry*0.03)), mix(rgb(0xa9514b), ink, 0.4))
+	c.paste(inner, box.Min)
+}
+
+// hair is a cap over the upper part of the head.
+func (s specimen) hair(c *canvas, l look, cx, cy, rx, ry float64) {
+	box := image.Rect(int(cx-rx*1.2), int(cy-ry*1.3), int(cx+rx*1.2)+1, int(cy+ry*0.3))
+	x, y := float32(cx)-float32(box.Min.X), float32(cy)-float32(box.Min.Y)
+	a, b := float32(rx), float32(ry)
+	c.path(box, l.hair, func(r *vector.Rasterizer) {
+		r.MoveTo(x-1.06*a, y-0.05*b)
+		r.CubeTo(x-1.2*a, y-1.5*b, x+1.2*a, y-1.5*b, x+1.06*a, y-0.05*b)
+		r.LineTo(x+0.97*a, y-0.05*b)
+		r.QuadTo(x+0.85*a, y-0.5*b, x+0.5*a, y-0.6*b)
+		r.QuadTo(x-0.3*a, y-0.5*b, x-0.72*a, y-0.62*b)
+		r.QuadTo(x-0.88*a, y-0.4*b, x-0.97*a, y-0.05*b)
+	})
+}

@@ -1,0 +1,236 @@
+package sandbox
+
+import (
+	"maps"
+	"time"
+)
+
+// Ledger is what the sandbox served and sent, to compare a client's results with.
+type Ledger struct {
+	Totals   Totals  `json:"totals"`
+	Journeys []Entry `json:"journeys"` // oldest first
+}
+
+// Totals count over all journeys, forgotten ones included.
+type Totals struct {
+	Journeys int `json:"journeys"`
+	// TokenRequests were answered with a token, TokensIssued with a new one.
+	TokenRequests int `json:"token_requests"`
+	TokensIssued  int `json:"tokens_issued"`
+	// Responses are counted by endpoint and answer, such as "details 200".
+	Responses map[string]int `json:"responses"`
+	// RedirectsFollowed should stay 0.
+	RedirectsFollowed     int `json:"redirects_followed"`
+	CallbacksSent         int `json:"callbacks_sent"`
+	CallbacksAcknowledged int `json:"callbacks_acknowledged"`
+	// CallbacksGivenUp were not answered with 200, not even when repeated.
+	CallbacksGivenUp int `json:"callbacks_given_up"`
+}
+
+// Entry is one journey in the ledger.
+type Entry struct {
+	WorkflowExecutionID string   `json:"workflow_execution_id"`
+	AccountID           string   `json:"account_id"`
+	Kind                string   `json:"kind"`
+	Status              string   `json:"status"`
+	DefinitionKey       string   `json:"definition_key"`
+	DataCenter          string   `json:"data_center"`
+	Document            string   `json:"document,omitempty"`
+	Faults              []string `json:"faults"`
+	Expected            Expected `json:"expected"`
+
+	StatusRequests  Hits        `json:"status_requests"`
+	DetailsRequests Hits        `json:"details_requests"`
+	Images          []ImageHits `json:"images"`
+	// MaxConcurrent is the most requests of this workflow execution that were
+	// answered at one moment; MaxConcurrentSame counts those to one and the
+	// same address: more than 1 means that it was retrieved twice at a time.
+	MaxConcurrent     int `json:"max_concurrent"`
+	MaxConcurrentSame int `json:"max_concurrent_same"`
+
+	CallbacksSent         int `json:"callbacks_sent"`
+	CallbacksAcknowledged int `json:"callbacks_acknowledged"`
+	// Callbacks are the latest deliveries, oldest first.
+	Callbacks []Delivery `json:"callbacks"`
+}
+
+// Hits counts requests, and those that got the whole and final answer with 200.
+type Hits struct {
+	Requests int `json:"requests"`
+	OK       int `json:"ok"`
+}
+
+// ImageHits are the requests for one image.
+type ImageHits struct {
+	Image
+	Hits
+}
+
+// Delivery is one posted callback.
+type Delivery struct {
+	Status         string    `json:"status"`
+	CallbackSentAt time.Time `json:"callback_sent_at"`
+	DeliveredAt    time.Time `json:"delivered_at"`
+	// Code is the answer's HTTP status, 0 when there was none.
+	Code int `json:"code"`
+	// Error says why there was no answer.
+	Error string `json:"error,omitempty"`
+}
+
+// maxDeliveries bounds the deliveries remembered per journey.
+const maxDeliveries = 32
+
+// record is the journey's own part of the ledger.
+type record struct {
+	hits              map[visitKey]*Hits
+	inFlight          map[visitKey]int
+	maxConcurrent     int
+	maxConcurrentSame int
+	sent              int
+	acknowledged      int
+	deliveries        []Delivery
+}
+
+type visitKey struct {
+	endpoint Endpoint
+	part     *part
+}
+
+// visit is one request that concerns a journey.
+type visit struct {
+	endpoint Endpoint
+	journey  *Journey
+	part     *part
+}
+
+func (v visit) key() visitKey { return visitKey{v.endpoint, v.part} }
+
+func (v visit) classifier() string {
+	if v.part == nil {
+		return ""
+	}
+	return v.part.key.classifier
+}
+
+// enter counts the visit; leave must follow.
+func (v visit) enter() {
+	j := v.journey
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := &j.ledger
+	if r.hits == nil {
+		r.hits, r.inFlight = map[visitKey]*Hits{}, map[visitKey]int{}
+	}
+	if r.hits[v.key()] == nil {
+		r.hits[v.key()] = &Hits{}
+	}
+	r.hits[v.key()].Requests++
+	r.inFlight[v.key()]++
+	all := 0
+	for _, n := range r.inFlight {
+		all += n
+	}
+	r.maxConcurrent = max(r.maxConcurrent, all)
+	r.maxConcurrentSame = max(r.maxConcurrentSame, r.inFlight[v.key()])
+}
+
+// leave ends the visit; complete says that it got its whole and final answer.
+func (v visit) leave(complete bool) {
+	v.journey.mu.Lock()
+	defer v.journey.mu.Unlock()
+	v.journey.ledger.inFlight[v.key()]--
+	if complete {
+		v.journey.ledger.hits[v.key()].OK++
+	}
+}
+
+func (s *Sandbox) count(endpoint Endpoint, answer string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.Responses[string(endpoint)+" "+answer]++
+}
+
+func (s *Sandbox) countToken(fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.TokenRequests++
+	if fresh {
+		s.totals.TokensIssued++
+	}
+}
+
+// delivered keeps one delivery in the ledger.
+func (s *Sandbox) delivered(j *Journey, d Delivery) {
+	s.mu.Lock()
+	s.totals.CallbacksSent++
+	if d.Code == 200 {
+		s.totals.CallbacksAcknowledged++
+	}
+	s.mu.Unlock()
+
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := &j.ledger
+	r.sent++
+	if d.Code == 200 {
+		r.acknowledged++
+	}
+	if len(r.deliveries) == maxDeliveries {
+		r.deliveries = append(r.deliveries[:0], r.deliveries[1:]...)
+	}
+	r.deliveries = append(r.deliveries, d)
+}
+
+func (s *Sandbox) gaveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.CallbacksGivenUp++
+}
+
+// Ledger returns what has been served and sent so far. It draws no image: the
+// SHA-256 of an image that nobody asked for is empty (see Expected).
+func (s *Sandbox) Ledger() Ledger { return s.ledgerOf(s.Journeys()) }
+
+func (s *Sandbox) ledgerOf(journeys []*Journey) Ledger {
+	s.mu.Lock()
+	l := Ledger{Totals: s.totals}
+	l.Totals.Responses = maps.Clone(s.totals.Responses)
+	s.mu.Unlock()
+	l.Journeys = make([]Entry, len(journeys))
+	for i, j := range journeys {
+		l.Journeys[i] = j.entry()
+	}
+	return l
+}
+
+func (j *Journey) entry() Entry {
+	e := Entry{
+		WorkflowExecutionID: j.WorkflowExecutionID, AccountID: j.AccountID, Kind: j.Kind, Status: j.Status,
+		DefinitionKey: j.DefinitionKey, DataCenter: j.DataCenter, Document: string(j.paper.kind),
+		Faults: []string{}, Expected: j.expected(), Images: []ImageHits{},
+	}
+	for _, f := range j.Faults {
+		e.Faults = append(e.Faults, f.String())
+	}
+	for _, p := range j.parts {
+		e.Images = append(e.Images, ImageHits{Image: p.describe()})
+	}
+
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := &j.ledger
+	hits := func(endpoint Endpoint, p *part) Hits {
+		if h := r.hits[visitKey{endpoint, p}]; h != nil {
+			return *h
+		}
+		return Hits{}
+	}
+	e.StatusRequests, e.DetailsRequests = hits(EndpointStatus, nil), hits(EndpointDetails, nil)
+	for i, p := range j.parts {
+		e.Images[i].Hits = hits(EndpointImage, p)
+	}
+	e.MaxConcurrent, e.MaxConcurrentSame = r.maxConcurrent, r.maxConcurrentSame
+	e.CallbacksSent, e.CallbacksAcknowledged = r.sent, r.acknowledged
+	e.Callbacks = append([]Delivery{}, r.deliveries...)
+	return e
+}

@@ -1,0 +1,172 @@
+// Package sandbox is a stand-in for Jumio, to develop and test against: one
+// real HTTP server with the token and the retrieval endpoints of the guide, a
+// sender of callbacks, and journeys of invented people whose documents are
+// drawn. It is as strict about headers and credentials as the guide is, and
+// misbehaves when it is told to (see Fault). What it served and sent stands in
+// its ledger, so that the other side's database can be compared with it.
+//
+// It refuses to be anything but a stand-in: it knows nothing of callbackd, of
+// its database or of its settings, and imports no other room.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+// Sandbox is one simulated Jumio tenant. Its methods are safe for concurrent use.
+type Sandbox struct {
+	cfg     Config
+	log     *zap.Logger
+	client  *http.Client
+	tokens  *tokens
+	images  *imageCache
+	limiter *rate.Limiter
+	// tokenFaults are the configured faults of the token endpoint.
+	tokenFaults *faultQueue
+
+	// ctx ends with Close, and with it whatever hangs or sends.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// background counts the senders started over HTTP.
+	background sync.WaitGroup
+
+	server *http.Server
+	served chan struct{}
+
+	mu       sync.Mutex
+	url      string
+	created  uint64
+	order    []*Journey // oldest first
+	byID     map[string]*Journey
+	byPart   map[partKey]*part
+	totals   Totals
+	shutDown bool
+}
+
+// New checks the configuration, naming every wrong field at once, and returns
+// a sandbox without journeys that does not listen yet.
+func New(cfg Config) (*Sandbox, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("sandbox configuration: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	// Its own transport, so that Close can end its idle connections.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = maxSenders
+	s := &Sandbox{
+		cfg:    cfg,
+		log:    cfg.Logger,
+		ctx:    ctx,
+		cancel: cancel,
+		tokens: newTokens(cfg),
+		images: newImageCache(cfg.ImageCacheBytes),
+		client: &http.Client{
+			Transport: transport,
+			Timeout:   cfg.CallbackTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error {
+				return http.ErrUseLastResponse
+			},
+		},
+		byID:   map[string]*Journey{},
+		byPart: map[partKey]*part{},
+		totals: Totals{Responses: map[string]int{}},
+	}
+	s.tokenFaults = newFaultQueue(cfg.Faults, EndpointToken)
+	if cfg.RequestsPerSecond > 0 {
+		s.limiter = rate.NewLimiter(rate.Limit(cfg.RequestsPerSecond), max(1, int(cfg.RequestsPerSecond)))
+	}
+	return s, nil
+}
+
+// Handler serves Jumio's API, and the sandbox's own pages under /_sandbox/.
+func (s *Sandbox) Handler() http.Handler {
+	r := chi.NewRouter()
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		s.deliver(w, r, "other", problem(http.StatusNotFound, "no such resource"))
+	})
+	r.Post("/oauth2/token", s.serveToken)
+	for _, account := range []string{"/api/v1/accounts/{account}", "/api/v1"} {
+		r.Get(account+"/workflow-executions/{workflow}", s.serveWorkflow(EndpointDetails))
+		r.Get(account+"/workflow-executions/{workflow}/status", s.serveWorkflow(EndpointStatus))
+	}
+	r.Get("/api/v1/accounts/{account}/credentials/{credential}/parts/{classifier}", s.servePart)
+	s.routeControl(r)
+	return r
+}
+
+// Start binds addr ("127.0.0.1:0" takes a free port) and serves in the
+// background until Close.
+func (s *Sandbox) Start(addr string) error {
+	listener, err := new(net.ListenConfig).Listen(s.ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("sandbox: listening: %w", err)
+	}
+	s.mu.Lock()
+	s.url = "http://" + listener.Addr().String()
+	s.mu.Unlock()
+	s.served = make(chan struct{})
+	s.server = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		// No ReadTimeout: its end would also end an answer that hangs or is slow.
+		IdleTimeout:    75 * time.Second,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       zap.NewStdLog(s.log),
+	}
+	go func() {
+		defer close(s.served)
+		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("sandbox stopped serving", zap.Error(err))
+		}
+	}()
+	return nil
+}
+
+// URL is the base address, such as "http://127.0.0.1:9480"; empty before Start.
+func (s *Sandbox) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.url
+}
+
+// Close stops senders and hanging answers, lets other requests finish until
+// ctx ends, and waits for everything that the sandbox started.
+func (s *Sandbox) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.shutDown = true
+	s.mu.Unlock()
+	s.cancel()
+	s.background.Wait()
+	s.client.CloseIdleConnections()
+	if s.server == nil {
+		return nil
+	}
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("sandbox: closing: %w", err), s.server.Close())
+	}
+	<-s.served
+	return err
+}
+
+// inBackground runs f until it returns or Close; false once Close was called.
+func (s *Sandbox) inBackground(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shutDown {
+		return false
+	}
+	s.background.Go(f)
+	return true
+}
