@@ -1,0 +1,80 @@
+package fetcher
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"callbackd/internal/store"
+)
+
+// retrievalArgs name one retrieval. They hold ids only: River keeps them in
+// its table for a day.
+type retrievalArgs struct {
+	WorkflowExecutionID string `json:"workflow_execution_id"`
+	Generation          int    `json:"generation"`
+	// Refetch: an operator wants the details, whatever the status.
+	Refetch bool `json:"refetch,omitempty"`
+
+	// notBefore carries Jumio's Retry-After from an attempt to NextRetry,
+	// which River calls with the same job.
+	notBefore time.Time
+}
+
+// Kind is the name of the job in River's table.
+func (retrievalArgs) Kind() string { return "retrieval" }
+
+// spareAttempts is how many runs River grants a job beyond the schedule's
+// attempts. They make no request: a job whose last attempt died with its worker
+// needs one more run to record that.
+const spareAttempts = 20
+
+// Schedule is the delay before each attempt, the first one's included; its
+// length is the number of attempts (guide, "Retrieval", Best Practices). It is
+// River's retry policy.
+type Schedule []time.Duration
+
+// Attempts is how many attempts a retrieval has.
+func (s Schedule) Attempts() int { return len(s) }
+
+// Next is the time of the attempt after the given one, which failed now. A
+// server's wish to be left alone until notBefore is obeyed.
+func (s Schedule) Next(attempt int, now, notBefore time.Time) time.Time {
+	next := now
+	if attempt < len(s) {
+		next = now.Add(s[attempt])
+	}
+	if notBefore.After(next) {
+		return notBefore
+	}
+	return next
+}
+
+// NextRetry implements river.ClientRetryPolicy, for jobs whose arguments
+// cannot be read.
+func (s Schedule) NextRetry(job *rivertype.JobRow) time.Time {
+	return s.Next(job.Attempt, time.Now(), time.Time{})
+}
+
+// enqueue adds a job for each retrieval, due after the first delay.
+func enqueue(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, schedule Schedule, retrievals []store.Retrieval, refetch bool) error {
+	opts := &river.InsertOpts{MaxAttempts: schedule.Attempts() + spareAttempts}
+	if schedule[0] > 0 {
+		opts.ScheduledAt = time.Now().Add(schedule[0])
+	}
+	jobs := make([]river.InsertManyParams, len(retrievals))
+	for i, r := range retrievals {
+		jobs[i] = river.InsertManyParams{
+			Args:       retrievalArgs{WorkflowExecutionID: r.WorkflowExecutionID, Generation: r.Generation, Refetch: refetch},
+			InsertOpts: opts,
+		}
+	}
+	if _, err := client.InsertManyFastTx(ctx, tx, jobs); err != nil {
+		return fmt.Errorf("enqueue retrievals: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package fetcher
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"callbackd/internal/store"
+)
+
+const (
+	// promoteBatch is how many callbacks one transaction promotes.
+	promoteBatch = 500
+	// promotePoll is for notifications that were lost.
+	promotePoll = 2 * time.Second
+	// promotePause is the wait after the database failed.
+	promotePause = time.Second
+)
+
+// promote takes new callbacks until ctx ends, woken by notifications.
+func (f *Fetcher) promote(ctx context.Context) {
+	woken := make(chan struct{}, 1)
+	f.running.Go(func() { f.listen(ctx, woken) })
+	promotion := store.Promotion{
+		Apply: apply,
+		Enqueue: func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
+			return enqueue(ctx, f.river, tx, f.schedule, retrievals, false)
+		},
+	}
+	for ctx.Err() == nil {
+		n, err := f.store.Promote(ctx, promoteBatch, promotion)
+		wait := promotePoll
+		switch {
+		case err != nil && ctx.Err() == nil:
+			f.log.Error("could not promote callbacks; they stay where they are and are tried again", zap.Error(err))
+			wait = promotePause
+		case n == promoteBatch:
+			continue
+		case n > 0:
+			f.log.Debug("promoted callbacks", zap.Int("count", n))
+		}
+		select {
+		case <-ctx.Done():
+		case <-woken:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// listen passes the notifications on and connects anew when the connection is
+// lost; meanwhile the poll goes on.
+func (f *Fetcher) listen(ctx context.Context, woken chan<- struct{}) {
+	for ctx.Err() == nil {
+		err := f.store.Listen(ctx, func() {
+			select {
+			case woken <- struct{}{}:
+			default:
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		f.log.Warn("lost the connection that listens for callbacks", zap.Error(err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(promotePause):
+		}
+	}
+}
