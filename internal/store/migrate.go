@@ -22,7 +22,7 @@ const RequiredVersion = 4
 // migrateLock is the advisory lock of one migration run: the others wait.
 const migrateLock = 4711202604711
 
-// ErrNoSchema: no migration has run in this database.
+// ErrNoSchema says that no migration has run in this database.
 var ErrNoSchema = errors.New("the schema callbackd is not there")
 
 // Migrator applies the embedded migrations. It needs the rights of the

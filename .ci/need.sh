@@ -1,0 +1,74 @@
+#!/bin/sh
+# Makes sure that what is named is on this machine: need.sh [postgres] [compiler]
+# Installs it with apt-get or brew where it is missing, else says what to do.
+set -eu
+cd "$(dirname "$0")/.."
+
+fail() {
+	echo "$1" >&2
+	exit 1
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		fail "installing packages needs root or sudo; as root: $*"
+	fi
+}
+
+apt_install() {
+	echo "installing with apt-get: $*" >&2
+	as_root apt-get update -q </dev/null >&2
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$@" </dev/null >&2
+}
+
+# Only the programs are wanted: Debian's package would also create a cluster
+# and start it as a service.
+apt_install_postgres() {
+	dropin=/etc/postgresql-common/createcluster.d/callbackd-no-cluster.conf
+	as_root mkdir -p "$(dirname $dropin)"
+	echo "create_main_cluster = false" | as_root tee $dropin >/dev/null
+	trap 'as_root rm -f $dropin' EXIT
+	apt_install postgresql
+	as_root rm -f $dropin
+	trap - EXIT
+}
+
+need_postgres() {
+	if [ -n "${DATABASE_URL:-}" ]; then
+		return
+	fi
+	GOBIN="$PWD/.tools" CGO_ENABLED=0 go install ./internal/pgserver/findpostgres
+	if .tools/findpostgres >/dev/null 2>&1; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install_postgres
+	elif command -v brew >/dev/null; then
+		brew install postgresql@17 </dev/null >&2
+	fi
+	.tools/findpostgres >/dev/null # says what to do when there is still none
+}
+
+# A compiler without the C library's headers is of no use either.
+has_compiler() {
+	printf '#include <stdlib.h>\nint main(void) { return 0; }\n' |
+		$(go env CC) -x c -o /dev/null - >/dev/null 2>&1
+}
+
+need_compiler() {
+	if has_compiler; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install gcc libc6-dev
+	fi
+	has_compiler || fail "the race detector needs a C compiler: install gcc, or on macOS run xcode-select --install"
+}
+
+for what in "$@"; do
+	"need_$what"
+done

@@ -1,0 +1,42 @@
+# make demo    shows the whole: Postgres, a Jumio stand-in and callbackd
+# make test    all tests, with the race detector
+# make lint    golangci-lint and govulncheck
+# make build   the static binary, bin/callbackd
+#
+# demo and test install PostgreSQL from the system's packages where none is
+# found and DATABASE_URL is not set; test installs a C compiler likewise, which
+# the race detector needs.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION := v1.9.0
+
+# The directories carry the versions: a new version is installed beside the old.
+GOLANGCI_LINT := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
+GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+.PHONY: build demo test lint
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
+
+# Further flags: make demo DEMO_FLAGS=--once
+demo: build
+	@sh .ci/need.sh postgres
+	./bin/callbackd demo $(DEMO_FLAGS)
+
+test:
+	@sh .ci/need.sh postgres compiler
+	CGO_ENABLED=1 go test -race ./...
+
+lint: $(GOLANGCI_LINT) $(GOVULNCHECK)
+	$(GOLANGCI_LINT) run --allow-serial-runners ./...
+	@sh .ci/vulncheck.sh $(GOVULNCHECK)
+
+$(GOLANGCI_LINT):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+$(GOVULNCHECK):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+
+	"callbackd/internal/config"
+	"callbackd/internal/fetcher"
+	"callbackd/internal/handler"
+	"callbackd/internal/ipfilter"
+	"callbackd/internal/jumio"
+	"callbackd/internal/store"
+)
+
+// jumioProgressTimeout ends a request to Jumio that makes no progress.
+const jumioProgressTimeout = 30 * time.Second
+
+// otherConnections are what an instance needs of the pool besides one for each
+// worker: the two writers, promotion and its listener, River's own, probes,
+// rejected callbacks, remembered addresses.
+const otherConnections = 12
+
+// instance is one running callbackd: its listeners are bound, nothing is
+// served before run.
+type instance struct {
+	cfg      *config.Config
+	log      *zap.Logger
+	store    *store.Store
+	filter   *ipfilter.Filter // nil on a worker-only instance
+	handler  *handler.Handler
+	jumio    *jumio.Client    // nil on a receive-only instance
+	fetcher  *fetcher.Fetcher // nil on a receive-only instance
+	callback *listener        // nil on a worker-only instance
+	admin    *listener
+}
+
+// listener is a server with its socket.
+type listener struct {
+	name   string
+	socket net.Listener
+	server *http.Server
+}
+
+// newInstance connects to the database, checks its schema, and binds the
+// listeners.
+func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *instance, err error) {
+	i := &instance{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			i.close()
+		}
+	}()
+	reg := newRegistry()
+	i.store, err = store.Open(ctx, store.Options{
+		DSN: cfg.DatabaseURL, MaxConns: int32(cfg.Workers + otherConnections), //nolint:gosec // at most 1000 workers
+		StoreTimeout: cfg.StoreTimeout, Log: log, Metrics: store.NewMetrics(reg),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := i.store.CheckSchema(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.Receive {
+		if err := i.newFilter(reg); err != nil {
+			return nil, err
+		}
+	}
+	if err := i.newHandler(reg); err != nil {
+		return nil, err
+	}
+	if cfg.Workers > 0 {
+		if err := i.newFetcher(reg); err != nil {
+			return nil, err
+		}
+	}
+	if i.admin, err = i.bind(ctx, "admin", cfg.AdminListen, i.handler.Admin()); err != nil {
+		return nil, err
+	}
+	if cfg.Receive {
+		if i.callback, err = i.bind(ctx, "callback", cfg.Listen, i.handler.Callback()); err != nil {
+			return nil, err
+		}
+		if cfg.ProxyProtocol {
+			i.callback.socket = i.filter.WrapListener(i.callback.socket)
+		}
+	}
+	return i, nil
+}
+
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	b := thisBuild()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "callbackd_build_info", Help: "1, with what was built in the labels.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "go_version": b.GoVersion},
+	})
+	info.Set(1)
+	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+func (i *instance) newFilter(reg prometheus.Registerer) (err error) {
+	i.filter, err = ipfilter.New(ipfilter.Config{
+		TrustedProxies: i.cfg.TrustedProxies, ClientIPHeader: i.cfg.ClientIPHeader, AllowedCIDRs: i.cfg.AllowedCIDRs,
+		JumioIPs: i.cfg.JumioIPs, JumioHosts: i.cfg.JumioHosts,
+		DNSServer: i.cfg.DNSServer, DNSRefresh: i.cfg.DNSRefresh, DNSGrace: i.cfg.DNSGrace,
+	}, addressMemory{i.store}, i.log, ipfilter.NewMetrics(reg))
+	return err
+}
+
+func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
+	i.handler, err = handler.New(handler.Options{
+		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes, StoreTimeout: i.cfg.StoreTimeout,
+		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
+		Check: i.check, Store: i.store, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
+	})
+	return err
+}
+
+// check is the address check of the callback listener.
+func (i *instance) check(r *http.Request) (netip.Addr, string) {
+	d := i.filter.Check(r)
+	return d.Addr, d.Reason
+}
+
+func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
+	dataCenters := make(map[string]jumio.Credentials, len(i.cfg.DataCenters))
+	for label, c := range i.cfg.DataCenters {
+		dataCenters[label] = jumio.Credentials(c)
+	}
+	i.jumio, err = jumio.New(jumio.Config{
+		Credentials: jumio.Credentials{ClientID: i.cfg.ClientID, ClientSecret: i.cfg.ClientSecret},
+		DataCenter:  dataCenters, Basic: i.cfg.Auth == "basic", UserAgent: i.cfg.UserAgent,
+		TokenURL: i.cfg.TokenURL, RetrievalURL: i.cfg.RetrievalURL,
+		RPS: i.cfg.RetrievalRPS, MaxImageBytes: i.cfg.MaxImageBytes, ProgressTimeout: jumioProgressTimeout,
+	}, i.log, jumio.NewMetrics(reg))
+	if err != nil {
+		return err
+	}
+	i.fetcher, err = fetcher.New(fetcher.Options{
+		Store: i.store, Jumio: i.jumio, Schedule: i.cfg.RetrievalDelays, Workers: i.cfg.Workers,
+		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg),
+	})
+	return err
+}
+
+func (i *instance) bind(ctx context.Context, name, address string, h http.Handler) (*listener, error) {
+	socket, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("bind the %s listener: %w", name, err)
+	}
+	return &listener{name: name, socket: socket, server: handler.NewServer(h, i.log)}, nil
+}
+
+// run serves until ctx ends or a listener fails, then stops in order.
+func (i *instance) run(ctx context.Context) error {
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	failed := make(chan error, 3)
+	if i.filter != nil {
+		running.Go(func() {
+			if err := i.filter.Run(background); err != nil && background.Err() == nil {
+				failed <- fmt.Errorf("keep the allowlist: %w", err)
+			}
+		})
+	}
+	for _, l := range i.listeners() {
+		running.Go(func() {
+			if err := l.server.Serve(l.socket); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve on the %s listener: %w", l.name, err)
+			}
+		})
+		i.log.Info("listening", zap.String("listener", l.name), zap.Stringer("address", l.socket.Addr()))
+	}
+	var err error
+	if i.fetcher != nil {
+		err = i.fetcher.Start(ctx)
+	}
+	if err == nil {
+		i.log.Info("started", zap.String("version", thisBuild().Version), zap.Bool("receive", i.cfg.Receive), zap.Int("workers", i.cfg.Workers))
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+		}
+	}
+	err = errors.Join(err, i.stop(context.WithoutCancel(ctx)))
+	endBackground()
+	running.Wait()
+	i.close()
+	if err == nil {
+		i.log.Info("stopped")
+	}
+	return err
+}
+
+// listeners are those of this instance, the admin listener first.
+func (i *instance) listeners() []*listener {
+	if i.callback == nil {
+		return []*listener{i.admin}
+	}
+	return []*listener{i.admin, i.callback}
+}
+
+// stop ends the instance within CALLBACKD_SHUTDOWN_TIMEOUT: readiness off, a
+// moment for the load balancer to see that, requests drained, and beside them
+// the worker; the admin listener last, so that it shows how the stop goes on.
+func (i *instance) stop(ctx context.Context) error {
+	i.log.Info("stopping", zap.Duration("timeout", i.cfg.ShutdownTimeout))
+	i.handler.SetShuttingDown()
+	ctx, cancel := context.WithTimeout(ctx, i.cfg.ShutdownTimeout)
+	defer cancel()
+
+	var drainErr, workerErr error
+	var stopping sync.WaitGroup
+	if i.callback != nil {
+		stopping.Go(func() { drainErr = i.drain(ctx) })
+	}
+	if i.fetcher != nil {
+		stopping.Go(func() { workerErr = i.fetcher.Stop(ctx) })
+	}
+	stopping.Wait()
+	return errors.Join(drainErr, workerErr, i.admin.shutdown(ctx))
+}
+
+// drain keeps receiving for a fifth of the shutdown time-out while /readyz
+// says that the instance goes away, and then until the last answer is out.
+func (i *instance) drain(ctx context.Context) error {
+	i.callback.server.SetKeepAlivesEnabled(false)
+	select {
+	case <-time.After(i.cfg.ShutdownTimeout / 5):
+	case <-ctx.Done():
+	}
+	return i.callback.shutdown(ctx)
+}
+
+func (l *listener) shutdown(ctx context.Context) error {
+	if err := l.server.Shutdown(ctx); err != nil {
+		_ = l.server.Close()
+		return fmt.Errorf("drain the %s listener: %w", l.name, err)
+	}
+	return nil
+}
+
+// close releases what newInstance has got so far.
+func (i *instance) close() {
+	for _, l := range []*listener{i.admin, i.callback} {
+		if l != nil {
+			_ = l.socket.Close() // closed by its server already, after a run
+		}
+	}
+	if i.jumio != nil {
+		i.jumio.Close()
+	}
+	if i.store != nil {
+		i.store.Close()
+	}
+}
+
+// addressMemory keeps the allowlist's addresses in the database.
+type addressMemory struct{ store *store.Store }
+
+func (m addressMemory) LoadAddresses(ctx context.Context) ([]ipfilter.Address, error) {
+	rows, err := m.store.LoadAddresses(ctx)
+	list := make([]ipfilter.Address, len(rows))
+	for i, r := range rows {
+		list[i] = ipfilter.Address(r)
+	}
+	return list, err
+}
+
+func (m addressMemory) SaveAddresses(ctx context.Context, list []ipfilter.Address) error {
+	rows := make([]store.AllowlistAddress, len(list))
+	for i, a := range list {
+		rows[i] = store.AllowlistAddress(a)
+	}
+	return m.store.SaveAddresses(ctx, rows)
+}

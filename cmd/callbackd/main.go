@@ -1,0 +1,100 @@
+// Command callbackd receives Jumio's identity verification callbacks, stores
+// them in Postgres, and retrieves the results and images they announce.
+//
+// This package holds the commands and the wiring. It turns the environment,
+// flags and signals into calls of the rooms under internal/, and holds no
+// logic of theirs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"callbackd/internal/config"
+)
+
+// Exit codes of every command.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	// After the first signal the default behaviour returns: a second one ends
+	// the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// process is what a command may use of the process it runs in.
+type process struct {
+	// environ has the form of os.Environ.
+	environ        []string
+	stdout, stderr io.Writer
+}
+
+// run executes the command line args (without the program's name) until it is
+// done or ctx ends, and returns the exit code. Failures are told on stderr, in
+// one line; a wrong configuration in one line for each problem.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	root := newRootCommand(&process{environ: environ, stdout: stdout, stderr: stderr})
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	for _, line := range errorLines(err) {
+		fmt.Fprintln(stderr, "callbackd: "+line)
+	}
+	if _, wrongUsage := errors.AsType[*usageError](err); wrongUsage {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// errorLines returns the lines that tell err to a person.
+func errorLines(err error) []string {
+	if wrong, ok := errors.AsType[*config.Error](err); ok {
+		return wrong.Lines
+	}
+	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
+}
+
+// newRootCommand builds the command line. A command is an ordinary cobra
+// command with Args and RunE; what makes wrong usage uniform is added here.
+func newRootCommand(p *process) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "callbackd",
+		Short:         "Receives Jumio's callbacks and stores results and images in Postgres",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelpCommand())
+	root.AddCommand(
+		// Every command of callbackd is listed here.
+		newServeCommand(p),
+		newMigrateCommand(p),
+		newSandboxCommand(),
+		newRefetchCommand(p),
+		newRejectedCommand(p),
+		newSignCommand(p),
+		newConfigCommand(p),
+		newHealthcheckCommand(p),
+		newVersionCommand(p),
+	)
+	refuseWrongUsage(root)
+	return root
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"callbackd/internal/handler"
+)
+
+// result is what a command line led to.
+type result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// callbackd runs a command line in this process.
+func callbackd(t *testing.T, environ []string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, environ, &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// TestWrongUsage: exit code 2, nothing on stdout, one line on stderr.
+func TestWrongUsage(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"missing subcommand":         {nil, "callbackd: missing command; see `callbackd --help`\n"},
+		"unknown subcommand":         {[]string{"server"}, "callbackd: unknown command \"server\"; see `callbackd --help`\n"},
+		"empty subcommand":           {[]string{""}, "callbackd: unknown command \"\"; see `callbackd --help`\n"},
+		"no completion command":      {[]string{"completion", "bash"}, "callbackd: unknown command \"completion\"; see `callbackd --help`\n"},
+		"unknown flag of callbackd":  {[]string{"--verbose"}, "callbackd: unknown flag: --verbose; see `callbackd --help`\n"},
+		"unknown flag of a command":  {[]string{"version", "--verbose"}, "callbackd: version: unknown flag: --verbose; see `callbackd version --help`\n"},
+		"surplus argument, version":  {[]string{"version", "now"}, "callbackd: version: surplus argument \"now\"; see `callbackd version --help`\n"},
+		"surplus argument, config":   {[]string{"config", "x"}, "callbackd: config: surplus argument \"x\"; see `callbackd config --help`\n"},
+		"surplus argument, health":   {[]string{"healthcheck", "x"}, "callbackd: healthcheck: surplus argument \"x\"; see `callbackd healthcheck --help`\n"},
+		"missing argument, sign":     {[]string{"sign"}, "callbackd: sign: accepts 1 arg(s), received 0; see `callbackd sign --help`\n"},
+		"surplus argument, sign":     {[]string{"sign", "a", "b"}, "callbackd: sign: accepts 1 arg(s), received 2; see `callbackd sign --help`\n"},
+		"help of an unknown command": {[]string{"help", "server"}, "callbackd: help: unknown command \"server\"; see `callbackd help --help`\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(result{2, "", test.want}, callbackd(t, nil, test.args...)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestWrongUsageOfGroups: a command that holds others is used like callbackd itself.
+func TestWrongUsageOfGroups(t *testing.T) {
+	for _, args := range [][]string{{"group"}, {"group", "nonsense"}, {"group", "leaf", "surplus"}} {
+		root := &cobra.Command{Use: "callbackd", SilenceErrors: true, SilenceUsage: true}
+		group := &cobra.Command{Use: "group"}
+		group.AddCommand(&cobra.Command{Use: "leaf", RunE: func(*cobra.Command, []string) error { return nil }})
+		root.AddCommand(group)
+		refuseWrongUsage(root)
+		root.SetArgs(args)
+		var wrong *usageError
+		if err := root.ExecuteContext(t.Context()); !errors.As(err, &wrong) {
+			t.Errorf("%q: error %v, want wrong usage", args, err)
+		}
+	}
+}
+
+// TestHelp: every command answers --help and -h on stdout and exits 0.
+func TestHelp(t *testing.T) {
+	commandLines := [][]string{{}}
+	for _, c := range newRootCommand(&process{}).Commands() {
+		commandLines = append(commandLines, []string{c.Name()})
+		for _, sub := range c.Commands() {
+			commandLines = append(commandLines, []string{c.Name(), sub.Name()})
+		}
+	}
+	for _, command := range commandLines {
+		for _, args := range [][]string{append([]string{"help"}, command...), append(command, "--help"), append(command, "-h")} {
+			t.Run(strings.Join(args, " "), func(t *testing.T) {
+				got := callbackd(t, nil, args...)
+				want := strings.Join(append([]string{"callbackd"}, command...), " ")
+				if got.Code != 0 || got.Stderr != "" || !strings.Contains(got.Stdout, want) {
+					t.Errorf("got %+v, want exit code 0 and help for %q on stdout", got, want)
+				}
+			})
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	got := callbackd(t, nil, "version")
+	lines := strings.Split(got.Stdout, "\n")
+	if got.Code != 0 || got.Stderr != "" || len(lines) != 4 ||
+		!strings.HasPrefix(lines[0], "callbackd ") || !strings.HasPrefix(lines[1], "commit ") || !strings.HasPrefix(lines[2], "go1.") {
+		t.Errorf("got %+v, want version, commit and Go version", got)
+	}
+}
+
+// TestConfig: the effective configuration, or all that is wrong with it.
+func TestConfig(t *testing.T) {
+	good := callbackd(t, []string{"DATABASE_URL=postgres://u:hunter2@h/d", "CALLBACKD_WORKERS=0"}, "config")
+	if good.Code != 0 || good.Stderr != "" ||
+		!strings.HasPrefix(good.Stdout, "DATABASE_URL=[redacted]\nCALLBACKD_LISTEN=:8080\n") ||
+		!strings.HasSuffix(good.Stdout, "\nJUMIO_RETRIEVAL_URL=\n") {
+		t.Errorf("right configuration: got %+v", good)
+	}
+	wrong := callbackd(t, []string{"DATABASE_URL=hunter2", "CALLBACKD_WORKERS=x", "JUMIO_USER_AGENT=A/v1", "JUMIO_CLIENT_ID=i", "JUMIO_CLIENT_SECRET=s"}, "config")
+	want := result{1, "", "callbackd: DATABASE_URL is not right (its value is not shown), want a Postgres DSN such as postgres://user@host/database\n" +
+		"callbackd: CALLBACKD_WORKERS is \"x\", want a whole number from 0 to 1000\n"}
+	if diff := cmp.Diff(want, wrong); diff != "" {
+		t.Errorf("wrong configuration: %s", diff)
+	}
+}
+
+// TestSign needs the key and nothing else of the environment.
+func TestSign(t *testing.T) {
+	signed, err := handler.SignUserReference("key", "customer-4711")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte("key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		environ []string
+		args    []string
+		want    result
+	}{
+		"key":         {[]string{"CALLBACKD_USER_REFERENCE_KEY=key"}, []string{"sign", "customer-4711"}, result{0, signed + "\n", ""}},
+		"key in file": {[]string{"CALLBACKD_USER_REFERENCE_KEY_FILE=" + path}, []string{"sign", "customer-4711"}, result{0, signed + "\n", ""}},
+		"no key":      {nil, []string{"sign", "customer-4711"}, result{1, "", "callbackd: CALLBACKD_USER_REFERENCE_KEY is missing, want a key\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, callbackd(t, test.environ, test.args...)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	for _, reference := range []string{"", strings.Repeat("x", 101)} {
+		got := callbackd(t, []string{"CALLBACKD_USER_REFERENCE_KEY=key"}, "sign", reference)
+		if got.Code != 1 || got.Stdout != "" || strings.Count(got.Stderr, "\n") != 1 {
+			t.Errorf("sign %q: got %+v, want a failure in one line", reference, got)
+		}
+	}
+}
+
+// TestHealthcheck asks a real listener.
+func TestHealthcheck(t *testing.T) {
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != "/readyz" {
+			t.Errorf("asked %s %s", r.Method, r.URL.Path)
+		}
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(status)
+	}))
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	environ := []string{"CALLBACKD_ADMIN_LISTEN=" + address}
+
+	if diff := cmp.Diff(result{}, callbackd(t, environ, "healthcheck")); diff != "" {
+		t.Errorf("ready: %s", diff)
+	}
+	for _, status = range []int{http.StatusServiceUnavailable, http.StatusFound, http.StatusNoContent} {
+		want := result{1, "", fmt.Sprintf("callbackd: not ready: http://%s/readyz answered %d %s\n", address, status, http.StatusText(status))}
+		if diff := cmp.Diff(want, callbackd(t, environ, "healthcheck")); diff != "" {
+			t.Errorf("status %d: %s", status, diff)
+		}
+	}
+	server.Close()
+	if got := callbackd(t, environ, "healthcheck"); got.Code != 1 || strings.Count(got.Stderr, "\n") != 1 {
+		t.Errorf("nobody listens: got %+v, want a failure in one line", got)
+	}
+	if got := callbackd(t, []string{"CALLBACKD_ADMIN_LISTEN=9090"}, "healthcheck"); got.Code != 1 || !strings.HasPrefix(got.Stderr, "callbackd: CALLBACKD_ADMIN_LISTEN is ") {
+		t.Errorf("wrong address: got %+v", got)
+	}
+}
+
+func TestLocalAddress(t *testing.T) {
+	for listen, want := range map[string]string{
+		":9090":           "127.0.0.1:9090",
+		"0.0.0.0:9090":    "127.0.0.1:9090",
+		"[::]:9090":       "[::1]:9090",
+		"127.0.0.1:9090":  "127.0.0.1:9090",
+		"[2001:db8::1]:1": "[2001:db8::1]:1",
+		"localhost:9090":  "localhost:9090",
+	} {
+		if got := localAddress(listen); got != want {
+			t.Errorf("localAddress(%q) = %q, want %q", listen, got, want)
+		}
+	}
+}

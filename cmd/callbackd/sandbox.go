@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"callbackd/internal/sandbox"
+)
+
+// sandboxFlags are the flags of the sandbox command that are no part of
+// sandbox.Config.
+type sandboxFlags struct {
+	listen         string
+	clientID       string
+	clientSecret   string
+	clients        clientList
+	journeys       int
+	kinds          []string
+	rate           perSecond
+	form           string
+	header         headerList
+	faults, pool   faultList
+	exitAfterSent  bool
+	listKinds      bool
+	logLevel       string
+	stopWithin     time.Duration
+	sandbox.Config // the flags that are
+}
+
+const sandboxHelp = `Serves a Jumio to develop against: the token endpoint, Get Status, Get Workflow
+Details and Get Images as in Jumio's guide, strict about headers and
+credentials, with journeys of invented people whose documents are drawn. With
+--callback-url it posts the journeys' callbacks as Jumio does.
+
+Point callbackd serve at it with these settings:
+
+  JUMIO_CLIENT_ID=sandbox
+  JUMIO_CLIENT_SECRET=sandbox
+  JUMIO_USER_AGENT='YourCompany YourApp/v1.0'
+  JUMIO_TOKEN_URL=http://127.0.0.1:9480
+  JUMIO_RETRIEVAL_URL=http://127.0.0.1:9480
+  CALLBACKD_ALLOWED_CIDRS=127.0.0.0/8
+
+The sandbox's own pages need no credentials:
+
+  GET  /_sandbox/                         journeys, for people
+  GET  /_sandbox/ledger                   what was served and sent, and what a client should have
+  GET  /_sandbox/kinds                    the kinds of journeys
+  GET  /_sandbox/journeys/ID[/details]    one journey
+  POST /_sandbox/journeys                 starts journeys: kind, count, rate, faults, callback_url, user_reference, hold
+  POST /_sandbox/journeys/ID/callbacks    sends one more callback with a status, or all of them again
+  POST /_sandbox/tokens/revoke            makes all access tokens worthless
+
+Faults are written endpoint:kind[:times][:option=value]..., for example
+image:truncated:2 or details:429:1:retry-after=2s. The endpoint is token,
+status, details, image or callback; times is how many requests of each journey
+are hit (0 or nothing: every one). Options: for=10s ends the fault that long
+after its first hit, part=BACK limits it to one image, retry-after and delay
+belong to their kinds. The kinds:
+
+`
+
+func newSandboxCommand() *cobra.Command {
+	var f sandboxFlags
+	cmd := &cobra.Command{
+		Use:   "sandbox",
+		Short: "Runs a Jumio stand-in: token, retrieval and callbacks, able to misbehave on request",
+		Long:  sandboxHelp + strings.TrimRight(sandbox.FaultHelp(), "\n"),
+		Example: `  callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --journeys 20 --rate 2/s
+  callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --fault-rate 0.3 --seed 7
+  callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --kind passed-passport --fault image:truncated:2
+  curl -d '{"kind":"session-expired","callback_url":"http://127.0.0.1:8080/jumio/callback"}' http://127.0.0.1:9480/_sandbox/journeys`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runSandbox(cmd, f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9480", "address to listen on; port 0 takes a free one")
+	flags.StringVar(&f.clientID, "client-id", "sandbox", "client id that is accepted")
+	flags.StringVar(&f.clientSecret, "client-secret", "sandbox", "its secret")
+	flags.Var(&f.clients, "client", "one more client, `ID:SECRET[:DATACENTER]`; with a data center it sees that one's workflows only")
+	flags.DurationVar(&f.TokenLifetime, "token-lifetime", time.Hour, "how long an access token is good")
+	flags.StringVar(&f.DataCenter, "data-center", "", "data center of every workflow: "+strings.Join(sandbox.DataCenters, ", ")+" (default: drawn)")
+	flags.BoolVar(&f.OwnHrefs, "own-hrefs", false, "hrefs point at the sandbox instead of https://retrieval.<data center>.jumio.ai")
+	flags.Float64Var(&f.RequestsPerSecond, "rps", 0, "retrieval requests a second above which 429 is answered; 0: unlimited (Jumio: 15)")
+
+	flags.StringVar(&f.CallbackURL, "callback-url", "", "where callbacks are posted to; without it nothing is sent")
+	flags.IntVar(&f.journeys, "journeys", 20, "how many journeys to send")
+	flags.StringSliceVar(&f.kinds, "kind", nil, "kinds of journeys, sent in turn (default: the mix); see --list-kinds")
+	flags.Var(&f.rate, "rate", "how fast journeys are sent, such as `2/s` or 30/m; 0: as fast as they are answered")
+	flags.StringVar(&f.form, "callback-form", string(sandbox.FormJSON), "form of callback bodies: json, dotted, bracketed, json-values, single-key or single-value")
+	flags.StringVar(&f.CallbackContentType, "callback-content-type", "", "Content-Type of callbacks (default: what belongs to the form)")
+	flags.Var(&f.header, "callback-header", "header added to callbacks, `'Name: value'`, such as 'X-Forwarded-For: 34.202.241.227'")
+	flags.DurationVar(&f.CallbackTimeout, "callback-timeout", 30*time.Second, "how long an answer to a callback may take")
+	flags.IntVar(&f.Repeat, "repeat", 0, "how often a callback that is not answered with 200 is sent again (what Jumio does is unknown)")
+	flags.DurationVar(&f.RepeatPause, "repeat-pause", time.Second, "pause before a callback is sent again")
+	flags.Float64Var(&f.Intermediate, "intermediate", 0.3, "share of journeys, 0 to 1, that report ACQUISITION_STARTED and ACQUIRED first")
+	flags.StringVar(&f.UserReference, "user-reference", "", "userReference of every journey (default: drawn)")
+	flags.BoolVar(&f.exitAfterSent, "exit-after-sent", false, "end when the callbacks are sent; 1 if one was not answered with 200")
+
+	flags.Uint64Var(&f.Seed, "seed", 1, "decides ids, people, images and drawn faults: the same seed sends the same workflow executions again")
+	flags.Var(&f.faults, "fault", "`fault` that holds for every journey; can be given again")
+	flags.Float64Var(&f.FaultRate, "fault-rate", 0, "share of journeys, 0 to 1, that draw a fault")
+	flags.Var(&f.pool, "fault-pool", "`fault` to draw from instead of the built-in ones, which all pass; can be given again")
+	flags.IntVar(&f.Attempts, "attempts", 10, "retrievals that the client makes, for the end states in the ledger")
+	flags.IntVar(&f.ImageBytes, "image-bytes", 0, "pad images to this many bytes")
+	flags.BoolVar(&f.FastImages, "fast-images", false, "draw one picture per document instead of one per person, for benchmarks")
+	flags.IntVar(&f.MaxJourneys, "max-journeys", 20_000, "journeys remembered; older ones are forgotten")
+	flags.BoolVar(&f.listKinds, "list-kinds", false, "list the kinds of journeys and end")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; info tells refused requests, debug every callback")
+	flags.DurationVar(&f.stopWithin, "stop-within", 5*time.Second, "time that open requests get at the end")
+	return cmd
+}
+
+func runSandbox(cmd *cobra.Command, f sandboxFlags) error {
+	out := cmd.OutOrStdout()
+	if f.listKinds {
+		for _, k := range sandbox.Kinds() {
+			fmt.Fprintf(out, "%-44s %s\n", k.Name, k.Description)
+		}
+		return nil
+	}
+	s, err := f.newSandbox(cmd.ErrOrStderr())
+	if err != nil {
+		return wrongUsage(cmd, err)
+	}
+	if err := s.Start(f.listen); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "sandbox listening on %s\n", s.URL())
+	if !f.exitAfterSent {
+		fmt.Fprintf(out, "journeys, ledger: %s/_sandbox/\nsettings: JUMIO_CLIENT_ID=%s JUMIO_CLIENT_SECRET=... JUMIO_TOKEN_URL=%[1]s JUMIO_RETRIEVAL_URL=%[1]s\n", s.URL(), f.clientID)
+	}
+	runErr := f.send(cmd.Context(), out, s)
+	if !f.exitAfterSent {
+		<-cmd.Context().Done()
+		runErr = nil // told when it happened; the sandbox served all the same
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), f.stopWithin)
+	defer cancel()
+	return errors.Join(runErr, s.Close(ctx))
+}
+
+// send posts the journeys' callbacks, if there is somewhere to post to.
+func (f sandboxFlags) send(ctx context.Context, out io.Writer, s *sandbox.Sandbox) error {
+	if f.CallbackURL == "" || f.journeys == 0 {
+		return nil
+	}
+	err := s.SendNew(ctx, f.journeys, f.kinds, float64(f.rate))
+	if ctx.Err() != nil {
+		return err
+	}
+	totals := s.Ledger().Totals
+	fmt.Fprintf(out, "sent %d journeys: %d callbacks, %d acknowledged, %d given up\n",
+		totals.Journeys, totals.CallbacksSent, totals.CallbacksAcknowledged, totals.CallbacksGivenUp)
+	if err != nil && !f.exitAfterSent {
+		fmt.Fprintln(out, err)
+	}
+	return err
+}
+
+// newSandbox checks everything that can be wrong about the command line.
+func (f sandboxFlags) newSandbox(stderr io.Writer) (*sandbox.Sandbox, error) {
+	log, err := newLogger(stderr, f.logLevel, "console")
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, k := range sandbox.Kinds() {
+		known[k.Name] = true
+	}
+	for _, kind := range f.kinds {
+		if !known[kind] {
+			return nil, fmt.Errorf("unknown kind of journey %q; --list-kinds lists them", kind)
+		}
+	}
+	if f.journeys < 0 {
+		return nil, fmt.Errorf("--journeys %d is negative", f.journeys)
+	}
+	if f.exitAfterSent && f.CallbackURL == "" {
+		return nil, errors.New("--exit-after-sent needs --callback-url")
+	}
+	cfg := f.Config
+	cfg.Clients = append([]sandbox.Client{{ID: f.clientID, Secret: f.clientSecret}}, f.clients...)
+	cfg.CallbackForm = sandbox.Form(f.form)
+	cfg.CallbackHeader = f.header.Header
+	cfg.Faults, cfg.FaultPool = f.faults, f.pool
+	cfg.Logger = log
+	return sandbox.New(cfg)
+}
+
+// faultList is a flag that can be given again.
+type faultList []sandbox.Fault
+
+func (l *faultList) Set(text string) error {
+	f, err := sandbox.ParseFault(text)
+	if err == nil {
+		*l = append(*l, f)
+	}
+	return err
+}
+
+func (l *faultList) String() string { return "" }
+func (l *faultList) Type() string   { return "fault" }
+
+// clientList is a flag that can be given again.
+type clientList []sandbox.Client
+
+func (l *clientList) Set(text string) error {
+	fields := strings.Split(text, ":")
+	if len(fields) < 2 || len(fields) > 3 {
+		return errors.New("want ID:SECRET or ID:SECRET:DATACENTER")
+	}
+	client := sandbox.Client{ID: fields[0], Secret: fields[1]}
+	if len(fields) == 3 {
+		client.DataCenter = fields[2]
+	}
+	*l = append(*l, client)
+	return nil
+}
+
+func (l *clientList) String() string { return "" }
+func (l *clientList) Type() string   { return "client" }
+
+// headerList is a flag that can be given again.
+type headerList struct{ http.Header }
+
+func (l *headerList) Set(text string) error {
+	name, value, found := strings.Cut(text, ":")
+	if name = strings.TrimSpace(name); !found || name == "" {
+		return errors.New("want 'Name: value'")
+	}
+	if l.Header == nil {
+		l.Header = http.Header{}
+	}
+	l.Add(name, strings.TrimSpace(value))
+	return nil
+}
+
+func (l *headerList) String() string { return "" }
+func (l *headerList) Type() string   { return "header" }
+
+// perSecond is a rate such as 2/s or 30/m; 0 has no limit.
+type perSecond float64
+
+func (p *perSecond) Set(text string) error {
+	number, unit, _ := strings.Cut(text, "/")
+	divisor, known := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || !known || !(n >= 0) {
+		return errors.New("want a number per second, minute or hour, such as 2/s or 30/m")
+	}
+	*p = perSecond(n / divisor)
+	return nil
+}
+
+func (p *perSecond) String() string { return strconv.FormatFloat(float64(*p), 'g', -1, 64) }
+func (p *perSecond) Type() string   { return "rate" }

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+var (
+	hostName   = regexp.MustCompile(`^(?i)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$`)
+	headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // RFC 9110 section 5.6.2, token
+	// pathChars are RFC 3986's pchar without escapes and without *, which is a
+	// wildcard to routers.
+	pathChars = regexp.MustCompile(`^[A-Za-z0-9/._~!$&'()+,;=:@-]{2,240}$`)
+	printable = regexp.MustCompile(`^[!-~]([ -~]*[!-~])?$`)
+)
+
+// check looks at each variable that is set, whatever the others say.
+func (c *Config) check(p *problems) {
+	ensure := func(ok bool, name string) {
+		if !ok {
+			p.wrong(name)
+		}
+	}
+	if c.DatabaseURL != "" {
+		// The error is dropped: it may repeat the password.
+		_, err := pgxpool.ParseConfig(c.DatabaseURL)
+		ensure(err == nil && strings.TrimSpace(c.DatabaseURL) != "", "DATABASE_URL")
+	}
+	ensure(validAddress(c.Listen, true), "CALLBACKD_LISTEN")
+	ensure(validAddress(c.AdminListen, true), "CALLBACKD_ADMIN_LISTEN")
+	ensure(validCallbackPath(c.CallbackPath), "CALLBACKD_CALLBACK_PATH")
+	ensure(headerName.MatchString(c.ClientIPHeader), "CALLBACKD_CLIENT_IP_HEADER")
+	for _, name := range c.JumioIPs {
+		if !slices.Contains([]string{"us", "eu", "sg"}, name) {
+			p.wrong("CALLBACKD_JUMIO_IPS", name)
+		}
+	}
+	for _, host := range c.JumioHosts {
+		if _, err := netip.ParseAddr(host); err == nil || !validHost(host) || host == "none" {
+			p.wrong("CALLBACKD_JUMIO_HOSTS", host)
+		}
+	}
+	ensure(c.DNSServer == "" || validAddress(c.DNSServer, false), "CALLBACKD_DNS_SERVER")
+	ensure(c.DNSRefresh >= time.Second, "CALLBACKD_DNS_REFRESH")
+	ensure(c.DNSGrace >= 0, "CALLBACKD_DNS_GRACE")
+	ensure(within(c.MaxBodyBytes, 1, 64<<20), "CALLBACKD_MAX_BODY_BYTES")
+	ensure(c.StoreTimeout > 0, "CALLBACKD_STORE_TIMEOUT")
+	if c.SpoolDir != "" {
+		p.say("CALLBACKD_SPOOL_DIR", "is "+quote(c.SpoolDir)+": not supported by this version, want no value")
+	}
+	ensure(c.SpoolMaxBytes >= 1, "CALLBACKD_SPOOL_MAX_BYTES")
+	ensure(c.UserReferenceKey == "" || strings.TrimSpace(c.UserReferenceKey) != "", "CALLBACKD_USER_REFERENCE_KEY")
+	ensure(c.RejectedPerHour >= 0, "CALLBACKD_REJECTED_PER_HOUR")
+	ensure(within(c.Workers, 0, 1000), "CALLBACKD_WORKERS")
+	ensure(within(len(c.RetrievalDelays), 1, 100), "CALLBACKD_RETRIEVAL_DELAYS")
+	for _, delay := range c.RetrievalDelays {
+		ensure(delay >= 0, "CALLBACKD_RETRIEVAL_DELAYS")
+	}
+	ensure(c.RetrievalRPS > 0 && c.RetrievalRPS <= 1e6, "CALLBACKD_RETRIEVAL_RPS") // false for NaN
+	ensure(within(c.MaxImageBytes, 1, 256<<20), "CALLBACKD_MAX_IMAGE_BYTES")
+	ensure(c.ShutdownTimeout > 0, "CALLBACKD_SHUTDOWN_TIMEOUT")
+	ensure(slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "CALLBACKD_LOG_LEVEL")
+	ensure(slices.Contains([]string{"json", "console"}, c.LogFormat), "CALLBACKD_LOG_FORMAT")
+	ensure(c.ClientID == "" || validClientID(c.ClientID), clientID)
+	ensure(c.ClientSecret == "" || printable.MatchString(c.ClientSecret), clientSecret)
+	ensure(slices.Contains([]string{"oauth2", "basic"}, c.Auth), "JUMIO_AUTH")
+	ensure(c.UserAgent == "" || printable.MatchString(c.UserAgent), "JUMIO_USER_AGENT")
+}
+
+// checkComplete looks at what serve needs, and at variables that contradict each other.
+func (c *Config) checkComplete(p *problems) {
+	if c.DatabaseURL == "" {
+		p.say("DATABASE_URL", strings.TrimPrefix(missing("DATABASE_URL"), "DATABASE_URL "))
+	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		p.say("CALLBACKD_TRUSTED_PROXIES", "is empty while CALLBACKD_PROXY_PROTOCOL is true, want the addresses of the load balancers that send the PROXY header")
+	}
+	if !c.Receive && c.Workers == 0 {
+		p.say("CALLBACKD_WORKERS", "is 0 while CALLBACKD_RECEIVE is false, want one of the two on: there is nothing to do")
+	}
+	if c.Workers != 0 {
+		c.checkJumio(p)
+	}
+}
+
+// checkJumio looks for what the worker needs: a whole pair of credentials, for
+// all data centers or for at least one, and no half pairs.
+func (c *Config) checkJumio(p *problems) {
+	need := func(name string) {
+		p.say(name, strings.TrimPrefix(missing(name), name+" ")+", or CALLBACKD_WORKERS=0")
+	}
+	if len(c.DataCenters) == 0 || c.ClientID != "" || c.ClientSecret != "" {
+		if c.ClientID == "" {
+			need(clientID)
+		}
+		if c.ClientSecret == "" {
+			need(clientSecret)
+		}
+	}
+	if c.UserAgent == "" {
+		need("JUMIO_USER_AGENT")
+	}
+	for dc, credentials := range c.DataCenters {
+		if credentials.ClientID == "" {
+			need(clientID + "_" + environmentForm(dc))
+		}
+		if credentials.ClientSecret == "" {
+			need(clientSecret + "_" + environmentForm(dc))
+		}
+	}
+}
+
+// readDataCenters collects the credentials of single data centers.
+func (c *Config) readDataCenters(p *problems) {
+	for name, value := range p.values {
+		general := dataCenterVariable(name)
+		if general == "" {
+			continue
+		}
+		c.values[name] = value
+		dc := hostForm(strings.TrimPrefix(name, general+"_"))
+		credentials := c.DataCenters[dc]
+		if general == clientID {
+			credentials.ClientID = value
+			if !validClientID(value) {
+				p.wrong(name)
+			}
+		} else {
+			credentials.ClientSecret = value
+			if !printable.MatchString(value) {
+				p.wrong(name)
+			}
+		}
+		c.DataCenters[dc] = credentials
+	}
+}
+
+func within[N int | int64](n, least, most N) bool { return least <= n && n <= most }
+
+// validClientID refuses a colon, which ends the user name in Basic authentication.
+func validClientID(id string) bool {
+	return printable.MatchString(id) && !strings.Contains(id, ":")
+}
+
+func validHost(host string) bool { return len(host) <= 253 && hostName.MatchString(host) }
+
+// validAddress tells whether address is host:port. One to listen on may lack
+// the host and may have port 0.
+func validAddress(address string, listen bool) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !validPort(port, false) {
+		return false
+	}
+	if listen && host == "" {
+		return true
+	}
+	_, err = netip.ParseAddr(host)
+	return (err == nil || validHost(host)) && (listen || port != "0")
+}
+
+func validPort(port string, mayLack bool) bool {
+	if port == "" {
+		return mayLack
+	}
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// validCallbackPath tells whether p can be matched exactly: what a router or a
+// proxy would rewrite (escapes, doubled slashes, dot segments) is refused, and
+// a trailing slash, so that there is one spelling only.
+func validCallbackPath(p string) bool {
+	return strings.HasPrefix(p, "/") && path.Clean(p) == p && pathChars.MatchString(p) && p != "/healthz" && p != "/readyz"
+}
