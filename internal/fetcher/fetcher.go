@@ -136,15 +136,21 @@ const backlogInterval = 10 * time.Second
 
 func (f *Fetcher) watchBacklog(ctx context.Context) {
 	for {
-		n, err := f.store.Backlog(ctx)
-		if err == nil {
-			f.metrics.backlog.Set(float64(n))
-		}
+		f.countBacklog(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(backlogInterval):
 		}
+	}
+}
+
+// countBacklog leaves the figure as it was when the database does not answer.
+func (f *Fetcher) countBacklog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, backlogInterval)
+	defer cancel()
+	if n, err := f.store.Backlog(ctx); err == nil {
+		f.metrics.backlog.Set(float64(n))
 	}
 }
 

@@ -15,6 +15,9 @@ const (
 	promoteBatch = 500
 	// promotePoll is for notifications that were lost.
 	promotePoll = 2 * time.Second
+	// promoteTimeout ends a batch that hangs, on a connection that is half dead
+	// for example.
+	promoteTimeout = 30 * time.Second
 	// promotePause is the wait after the database failed.
 	promotePause = time.Second
 )
@@ -30,7 +33,7 @@ func (f *Fetcher) promote(ctx context.Context) {
 		},
 	}
 	for ctx.Err() == nil {
-		n, err := f.store.Promote(ctx, promoteBatch, promotion)
+		n, err := f.promoteBatch(ctx, promotion)
 		wait := promotePoll
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -47,6 +50,12 @@ func (f *Fetcher) promote(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+func (f *Fetcher) promoteBatch(ctx context.Context, p store.Promotion) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	return f.store.Promote(ctx, promoteBatch, p)
 }
 
 // listen passes the notifications on and connects anew when the connection is

@@ -285,6 +285,13 @@ func TestMigrateDownAndUpAgain(t *testing.T) {
 	mustInsert(t, s, callback("w"))
 }
 
+func TestRequiredVersionIsTheLatestMigration(t *testing.T) {
+	s := storetest.New(t)
+	if v, dirty, err := s.SchemaVersion(t.Context()); v != store.RequiredVersion || dirty || err != nil {
+		t.Errorf("after migrate up the version is %d (dirty %v, %v), but RequiredVersion is %d", v, dirty, err, store.RequiredVersion)
+	}
+}
+
 func TestMigrateConcurrently(t *testing.T) {
 	dsn := storetest.NewDatabase(t)
 	var wg sync.WaitGroup
