@@ -42,7 +42,6 @@ func TestFaultsOfJumio(t *testing.T) {
 	cases := []testCase{
 		{"details:400:1", store.Retrieved, 2, ""},
 		{"details:401:1", store.Retrieved, 1, ""}, // a token renewal counts no attempt
-		{"details:revoked:1", store.Retrieved, 1, ""},
 		{"details:401:2", store.Retrieved, 2, ""},
 		{"details:403:2", store.Retrieved, 3, ""},
 		{"details:404:2", store.Retrieved, 3, ""},
@@ -104,6 +103,18 @@ func TestFaultsOfJumio(t *testing.T) {
 	}
 	if n := r.sandbox.Ledger().Totals.RedirectsFollowed; n != 0 {
 		t.Errorf("%d redirects were followed", n)
+	}
+}
+
+// On its own, since the token is everybody's.
+func TestARevokedTokenIsRenewedWithinTheAttempt(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 14})
+	r.start()
+	j := r.journey("passed-passport", "details:revoked:1")
+	r.settled(j.WorkflowExecutionID)
+	r.checkJourney(j)
+	if n := value[int](r, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 1 {
+		t.Errorf("%d attempts, want 1: a token renewal does not count", n)
 	}
 }
 

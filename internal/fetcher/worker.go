@@ -69,7 +69,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error 
 	if job.Attempt > w.schedule.Attempts() {
 		a.fail(codeInterrupted, "the last attempt was cut off with its worker")
 	} else {
-		a.run(ctx)
+		a.run(jumio.WithAttempt(ctx))
 	}
 
 	switch {

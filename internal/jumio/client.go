@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -180,6 +181,21 @@ func isJSONObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body)
 }
 
+// renewalKey is the context key of an attempt's one renewal.
+type renewalKey struct{}
+
+// WithAttempt returns a context for all requests of one attempt: together they
+// may renew a refused token once. Without it, every request may.
+func WithAttempt(ctx context.Context) context.Context {
+	return context.WithValue(ctx, renewalKey{}, new(atomic.Bool))
+}
+
+// mayRenew tells whether a 401 may still be answered with a new token.
+func mayRenew(ctx context.Context) bool {
+	spent, inAttempt := ctx.Value(renewalKey{}).(*atomic.Bool)
+	return !inAttempt || spent.CompareAndSwap(false, true)
+}
+
 // get makes one GET request to a data center's retrieval endpoint, and a second
 // one with a new token if the first is answered 401.
 func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept string, read func(*http.Response) error) error {
@@ -211,10 +227,13 @@ func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept str
 			return err
 		}
 		err = send(func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token.value) })
-		if renewed || !isUnauthorized(err) {
+		if !isUnauthorized(err) {
 			return err
 		}
 		c.tokens.invalidate(t, token)
+		if renewed || !mayRenew(ctx) {
+			return err
+		}
 		c.log.Debug("jumio access token refused, renewing", zap.String("endpoint", endpoint))
 	}
 }

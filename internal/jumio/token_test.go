@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,28 @@ func TestTokenRenewedOnce(t *testing.T) {
 	}
 	if api, token := s.apiRequests.Load(), s.tokenRequests.Load(); api != 2 || token != 2 {
 		t.Errorf("%d requests and %d for a token, want 2 and 2", api, token)
+	}
+}
+
+// TestTokenRenewedOnceInAttempt: the requests of one attempt share its renewal.
+func TestTokenRenewedOnceInAttempt(t *testing.T) {
+	accepted := atomic.Pointer[string]{}
+	s := newServer(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		// Every token is good for one answer.
+		if used := accepted.Swap(new(r.Header.Get("Authorization"))); used == nil || *used == r.Header.Get("Authorization") {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = w.Write([]byte(goodDetails))
+	})
+	c := newClient(t, testConfig(s.URL))
+	ctx := WithAttempt(t.Context())
+	if err := call(ctx, c, EndpointDetails); err != nil {
+		t.Errorf("the first request, with the renewal: %v", err)
+	}
+	wantCode(t, call(ctx, c, EndpointDetails), CodeUnauthorized)
+	if err := call(WithAttempt(t.Context()), c, EndpointDetails); err != nil {
+		t.Errorf("the next attempt: %v", err)
 	}
 }
 
