@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // only to silence it
 	"os"
 	"os/signal"
 	"strings"
@@ -91,6 +91,7 @@ func newRootCommand(p *process) *cobra.Command {
 		newServeCommand(p),
 		newMigrateCommand(p),
 		newSandboxCommand(),
+		newDemoCommand(p),
 		newRefetchCommand(p),
 		newRejectedCommand(p),
 		newSignCommand(p),
