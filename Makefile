@@ -5,7 +5,7 @@
 #
 # demo and test install PostgreSQL from the system's packages where none is
 # found and DATABASE_URL is not set; test installs a C compiler likewise, which
-# the race detector needs.
+# the race detector needs, and nginx and HAProxy, which are tested against.
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
@@ -28,7 +28,7 @@ demo: build
 	./bin/callbackd demo $(DEMO_FLAGS)
 
 test:
-	@sh .ci/need.sh postgres compiler
+	@sh .ci/need.sh postgres compiler loadbalancers
 	CGO_ENABLED=1 go test -race ./...
 
 lint: $(GOLANGCI_LINT) $(GOVULNCHECK)

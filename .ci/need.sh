@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes sure that what is named is on this machine: need.sh [postgres] [compiler]
+# Makes sure that what is named is on this machine:
+#   need.sh [postgres] [compiler] [loadbalancers]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -67,6 +68,40 @@ need_compiler() {
 		apt_install gcc libc6-dev
 	fi
 	has_compiler || fail "the race detector needs a C compiler: install gcc, or on macOS run xcode-select --install"
+}
+
+has_loadbalancers() {
+	# Debian keeps both out of an ordinary user's PATH.
+	PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null &&
+		PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v haproxy >/dev/null
+}
+
+# The tests start nginx and HAProxy themselves, on free ports; Debian's packages
+# must not start them as services, which policy-rc.d forbids.
+apt_install_loadbalancers() {
+	policy=/usr/sbin/policy-rc.d
+	if [ -e $policy ]; then
+		apt_install nginx-light haproxy
+		return
+	fi
+	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+	as_root chmod 755 $policy
+	trap 'as_root rm -f $policy' EXIT
+	apt_install nginx-light haproxy
+	as_root rm -f $policy
+	trap - EXIT
+}
+
+need_loadbalancers() {
+	if has_loadbalancers; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install_loadbalancers
+	elif command -v brew >/dev/null; then
+		brew install nginx haproxy </dev/null >&2
+	fi
+	has_loadbalancers || fail "the tests need nginx and HAProxy: install both and put them into PATH"
 }
 
 for what in "$@"; do
