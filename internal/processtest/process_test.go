@@ -1,0 +1,196 @@
+package processtest
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// patience is how long anything may take that should take a moment, on a
+	// busy machine.
+	patience = 60 * time.Second
+	// pollInterval is how often a condition is looked at.
+	pollInterval = 20 * time.Millisecond
+	// shownLines is how much of a process's output a failed test shows.
+	shownLines = 40
+)
+
+// eventually waits until condition returns nil, and fails the test with the
+// last error when it does not within the time.
+func eventually(t testing.TB, within time.Duration, condition func() error) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s: %v", within, err)
+		}
+		<-poll.C
+	}
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// lines are the whole lines written so far.
+func (o *output) lines() []string {
+	text := o.String()
+	end := strings.LastIndexByte(text, '\n')
+	if end < 0 {
+		return nil
+	}
+	return strings.Split(text[:end], "\n")
+}
+
+// process is a running program.
+type process struct {
+	t              testing.TB
+	cmd            *exec.Cmd
+	stdout, stderr output
+	exited         chan struct{} // closed when it has ended and been reaped
+}
+
+// start runs a program with nothing of the test's environment but the PATH. A
+// process that still runs at the end of the test is stopped with SIGTERM and
+// must then exit with 0.
+func start(t testing.TB, environ []string, files []*os.File, path string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(path, args...), exited: make(chan struct{})}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, environ...)
+	p.cmd.Dir = t.TempDir()
+	p.cmd.ExtraFiles = files
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // the exit code is in ProcessState
+		close(p.exited)
+	}()
+	t.Cleanup(p.end)
+	return p
+}
+
+// end stops the process if the test has not done so, and shows the end of its
+// log when the test has failed.
+func (p *process) end() {
+	if p.running() {
+		p.stop(syscall.SIGTERM)
+	}
+	if p.t.Failed() {
+		p.t.Logf("%s: exit code %d, the end of stderr:\n%s", strings.Join(p.cmd.Args[1:], " "), p.cmd.ProcessState.ExitCode(), tail(p.stderr.String()))
+	}
+}
+
+func tail(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-shownLines):], "\n")
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *process) signal(sig os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Errorf("signal %v: %v", sig, err)
+	}
+}
+
+// stop sends the signal and demands that the process exits with 0.
+func (p *process) stop(sig os.Signal) {
+	p.t.Helper()
+	p.signal(sig)
+	if code := p.wait(); code != 0 {
+		p.t.Errorf("exit code %d after %v, want 0", code, sig)
+	}
+}
+
+// kill ends the process as a crash would.
+func (p *process) kill() {
+	p.t.Helper()
+	p.signal(syscall.SIGKILL)
+	p.wait()
+}
+
+// wait returns the exit code, -1 after a signal.
+func (p *process) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.t.Errorf("the process does not end within %s", patience)
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// result is what a command led to.
+type result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// callbackd runs a command of callbackd to its end.
+func callbackd(t testing.TB, environ []string, args ...string) result {
+	t.Helper()
+	p := start(t, environ, nil, program, args...)
+	code := p.wait()
+	return result{code, p.stdout.String(), p.stderr.String()}
+}
+
+// succeed is callbackd for a command that must succeed without a word on
+// stderr. It returns what stands on stdout.
+func succeed(t testing.TB, environ []string, args ...string) string {
+	t.Helper()
+	r := callbackd(t, environ, args...)
+	if r.Code != 0 || r.Stderr != "" {
+		t.Fatalf("callbackd %s: exit code %d, stderr %q", strings.Join(args, " "), r.Code, r.Stderr)
+	}
+	return r.Stdout
+}
+
+// refused runs a command that must fail with exit code 1 and one line on
+// stderr, which it returns.
+func refused(t testing.TB, environ []string, args ...string) string {
+	t.Helper()
+	r := callbackd(t, environ, args...)
+	if r.Code != 1 || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 {
+		t.Fatalf("callbackd %s: got %+v, want exit code 1 and one line on stderr", strings.Join(args, " "), r)
+	}
+	return r.Stderr
+}

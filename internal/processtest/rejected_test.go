@@ -1,0 +1,97 @@
+package processtest
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestRejectedAndRefetchCommands: what was refused is looked at and taken in by
+// the commands, and retrieved; what was retrieved is retrieved again.
+func TestRejectedAndRefetchCommands(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	db := open(t, dsn)
+	jumio := startSandbox(t, "--fast-images")
+	environ := retrieving(dsn, jumio)
+	s := serve(t, environ)
+	workflow := jumio.sendOne(journeys{Kind: "passed-passport", Faults: []string{"details:500:2"}, Hold: true})
+
+	body := processed(workflow)
+	id := s.post(t, foreignAddress, "application/json", body).wantCode(t, http.StatusForbidden).header.Get("X-Request-Id")
+	if list := succeed(t, environ, "rejected", "list"); strings.Count(list, "\n") != 2 || !strings.Contains(list, id) ||
+		!strings.Contains(list, foreignAddress) || !strings.Contains(list, "address_not_allowed") || strings.Contains(list, workflow) {
+		t.Errorf("rejected list prints\n%s", list)
+	}
+	if shown := succeed(t, environ, "rejected", "show", id); !strings.Contains(shown, id) || !strings.Contains(shown, body) {
+		t.Errorf("rejected show prints\n%s", shown)
+	}
+
+	succeed(t, environ, "rejected", "replay", id)
+	if w := db.awaitState(workflow, "retrieved"); w.Attempts != 3 {
+		t.Errorf("retrieved with attempt %d, want 3", w.Attempts)
+	}
+	stored := db.texts(`SELECT concat_ws(' ', host(source_ip), convert_from(body, 'UTF8')) FROM jumio.callbacks`)
+	if want := foreignAddress + " " + body; len(stored) != 1 || stored[0] != want {
+		t.Errorf("jumio.callbacks holds %q, want %q", stored, want)
+	}
+	refused(t, environ, "rejected", "replay", id)
+	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks WHERE replayed_at IS NOT NULL`); n != 1 {
+		t.Errorf("%d rejected callbacks are marked as replayed, want 1", n)
+	}
+	if n := db.count(`SELECT count(*) FROM jumio.callbacks`); n != 1 {
+		t.Errorf("%d callbacks after a second replay, want 1", n)
+	}
+
+	refused(t, environ, "refetch", workflow, "unknown")
+	succeed(t, environ, "refetch", workflow)
+	eventually(t, patience, func() error {
+		if n := db.count(`SELECT count(*) FROM jumio.events WHERE type = 'retrieved'`); n != 2 {
+			return fmt.Errorf("%d events of type retrieved, want 2", n)
+		}
+		return nil
+	})
+	if w := db.awaitState(workflow, "retrieved"); w.Attempts != 1 {
+		t.Errorf("retrieved again with attempt %d, want 1", w.Attempts)
+	}
+	if ok := jumio.entry(workflow).DetailsRequests.OK; ok != 2 {
+		t.Errorf("the details were retrieved %d times, want 2", ok)
+	}
+}
+
+// TestUserReferenceKey: with the key set, only a callback whose userReference
+// `callbackd sign` has made is taken.
+func TestUserReferenceKey(t *testing.T) {
+	t.Parallel()
+	const key = "CALLBACKD_USER_REFERENCE_KEY=a key of ours"
+	dsn := migrated(t)
+	db := open(t, dsn)
+	s := serve(t, append(receiving(dsn), key))
+	signed := strings.TrimSpace(succeed(t, []string{key}, "sign", "customer-4711"))
+	foreign := strings.TrimSpace(succeed(t, []string{"CALLBACKD_USER_REFERENCE_KEY=another"}, "sign", "customer-4711"))
+	if len(signed) > 100 {
+		t.Errorf("the signed userReference has %d characters, Jumio takes 100", len(signed))
+	}
+	for name, test := range map[string]struct {
+		reference string
+		code      int
+	}{
+		"signed":            {signed, http.StatusOK},
+		"none":              {"", http.StatusForbidden},
+		"unsigned":          {"customer-4711", http.StatusForbidden},
+		"another key":       {foreign, http.StatusForbidden},
+		"another reference": {strings.Replace(signed, "4711", "4712", 1), http.StatusForbidden},
+	} {
+		body := fmt.Sprintf(`{"userReference":%q,"workflowExecution":{"id":"w","status":"ACQUIRED"}}`, test.reference)
+		if a := s.post(t, jumioAddress, "application/json", body); a.code != test.code {
+			t.Errorf("%s: answered %d, want %d", name, a.code, test.code)
+		}
+	}
+	if stored := db.texts(`SELECT user_reference FROM jumio.callbacks`); len(stored) != 1 || stored[0] != signed {
+		t.Errorf("user references of jumio.callbacks: %q, want %q", stored, signed)
+	}
+	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks WHERE reason LIKE 'user_reference%'`); n != 4 {
+		t.Errorf("%d callbacks are kept as rejected for their userReference, want 4", n)
+	}
+}
