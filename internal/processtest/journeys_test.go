@@ -18,7 +18,8 @@ import (
 const maxAttempts = 10
 
 // TestTwoHundredJourneys is the main job from end to end: two hundred journeys,
-// most of them with a fault, and one forged callback.
+// most of them with a fault, and one forged callback, on one instance that does
+// everything and a worker-only one beside it.
 func TestTwoHundredJourneys(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
@@ -26,6 +27,7 @@ func TestTwoHundredJourneys(t *testing.T) {
 	jumio := startSandbox(t, "--fast-images", "--fault-rate", "0.8", "--intermediate", "0.5")
 	names := startNameServer(t, "198.51.100.7")
 	s := serve(t, append(retrieving(dsn, jumio), "CALLBACKD_JUMIO_HOSTS=callback.test", "CALLBACKD_DNS_SERVER="+names.address))
+	worker := serve(t, append(retrieving(dsn, jumio), "CALLBACKD_RECEIVE=false"))
 	consumer := consumeEvents(t, storetest.AsMember(t, dsn, "jumio_reader"))
 
 	var ids []string
@@ -53,9 +55,10 @@ func TestTwoHundredJourneys(t *testing.T) {
 	checkImages(t, db, l)
 	checkRequests(t, db, l)
 	checkForged(t, db, rejectedID, forged)
-	checkMetrics(t, db, s, l)
+	checkMetrics(t, db, s, worker, l)
 	checkEvents(t, db, l, consumer)
 	s.stop(terminate)
+	worker.stop(terminate)
 }
 
 // awaitExpectedStates waits until every delivery is promoted and every workflow

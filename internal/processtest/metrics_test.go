@@ -36,8 +36,8 @@ var metricLabels = []string{
 }
 
 // checkMetrics: every metric of the contract is there, and those that count
-// agree with the database and the sandbox.
-func checkMetrics(t *testing.T, db *database, s *instance, l sandbox.Ledger) {
+// agree, over both instances, with the database and the sandbox.
+func checkMetrics(t *testing.T, db *database, s, worker *instance, l sandbox.Ledger) {
 	t.Helper()
 	samples := s.metrics(t)
 	for _, name := range metricNames {
@@ -75,11 +75,12 @@ func checkMetrics(t *testing.T, db *database, s *instance, l sandbox.Ledger) {
 	}
 	// What is counted is in the database a moment before it is in the metrics.
 	eventually(t, patience, func() error {
-		samples := s.metrics(t)
 		got := map[string]int{}
-		for name := range want {
-			if total := sum(samples, name); total != nil {
-				got[name] = int(*total)
+		for _, samples := range []map[string]float64{s.metrics(t), worker.metrics(t)} {
+			for name := range want {
+				if total := sum(samples, name); total != nil {
+					got[name] += int(*total)
+				}
 			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
