@@ -51,19 +51,17 @@ func consumeEvents(t *testing.T, dsn string) *eventConsumer {
 
 // consume reads after every notification, until ctx ends.
 func (c *eventConsumer) consume(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		// With a context of its own: a query that was cancelled half-way would
 		// cost the connection.
 		if err := c.read(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
-		if _, err := c.conn.WaitForNotification(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if _, err := c.conn.WaitForNotification(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (c *eventConsumer) read(ctx context.Context) error {

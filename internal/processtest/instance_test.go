@@ -74,7 +74,7 @@ func serve(t testing.TB, environ []string) *instance {
 // launch starts an instance and does not wait.
 func launch(t testing.TB, environ []string) *instance {
 	t.Helper()
-	i := &instance{process: start(t, environ, nil, program, "serve"), path: callbackPath}
+	i := &instance{process: startCallbackd(t, environ, "serve"), path: callbackPath}
 	for _, setting := range environ {
 		if path, ok := strings.CutPrefix(setting, "CALLBACKD_CALLBACK_PATH="); ok {
 			i.path = path

@@ -3,38 +3,64 @@ package processtest
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 )
 
-// program is the path of the built callbackd.
-var program string
+// programDir is where callbackd is built, for the time of the tests.
+var programDir string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(buildAndRun(m))
+	os.Exit(run(m))
 }
 
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "callbackd-processtest-")
+func run(m *testing.M) int {
+	var err error
+	if programDir, err = os.MkdirTemp("", "callbackd-processtest-"); err == nil {
+		defer os.RemoveAll(programDir)
+		// These tests wait for other processes most of their time.
+		err = flag.Set("test.parallel", "6")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "callbackd")
-	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", program}, raceFlags, []string{"callbackd/cmd/callbackd"})
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build callbackd: %v\n%s", err, out)
-		return 1
-	}
-	// These tests wait for other processes most of their time.
-	if err := flag.Set("test.parallel", "6"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	return m.Run()
+}
+
+// program builds callbackd, once, and returns its path.
+var program = sync.OnceValues(func() (string, error) {
+	if err := readSources(); err != nil {
+		return "", err
+	}
+	path := filepath.Join(programDir, "callbackd")
+	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", path}, raceFlags, []string{"callbackd/cmd/callbackd"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build callbackd: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// readSources looks at every file that callbackd may be built of. What a test
+// looks at is a part of its key in go test's cache, what go build reads is not.
+func readSources() error {
+	const root = "../.."
+	for _, path := range []string{"go.mod", "go.sum", "cmd", "internal", "migrations"} {
+		err := filepath.WalkDir(filepath.Join(root, path), func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("look at the sources: %w", err)
+		}
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 // nameServer is a real name server on loopback that knows one IPv4 address for
 // every name.
 type nameServer struct {
+	t       testing.TB
 	address string
 	server  *dns.Server
 	done    chan error
@@ -23,7 +24,7 @@ func startNameServer(t testing.TB, address string) *nameServer {
 		t.Fatal(err)
 	}
 	started := make(chan struct{})
-	s := &nameServer{address: socket.LocalAddr().String(), done: make(chan error, 1)}
+	s := &nameServer{t: t, address: socket.LocalAddr().String(), done: make(chan error, 1)}
 	s.server = &dns.Server{
 		PacketConn: socket, NotifyStartedFunc: func() { close(started) },
 		Handler: dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
@@ -44,7 +45,10 @@ func startNameServer(t testing.TB, address string) *nameServer {
 
 // stop ends the server: questions find nobody. Further calls do nothing.
 func (s *nameServer) stop() {
-	if s.server.Shutdown() == nil {
-		<-s.done
+	if s.server.Shutdown() != nil {
+		return // it has been stopped
+	}
+	if err := <-s.done; err != nil {
+		s.t.Errorf("name server: %v", err)
 	}
 }

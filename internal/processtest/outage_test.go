@@ -36,9 +36,9 @@ func TestPostgresAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, patience, func() error { return wantReady(s, http.StatusServiceUnavailable) })
-	refused := s.post(t, jumioAddress, "application/json", processed("away")).wantCode(t, http.StatusServiceUnavailable)
-	if seconds, err := strconv.Atoi(refused.header.Get("Retry-After")); err != nil || seconds < 1 {
-		t.Errorf("Retry-After is %q, want seconds", refused.header.Get("Retry-After"))
+	away := s.post(t, jumioAddress, "application/json", processed("away")).wantCode(t, http.StatusServiceUnavailable)
+	if seconds, err := strconv.Atoi(away.header.Get("Retry-After")); err != nil || seconds < 1 {
+		t.Errorf("Retry-After is %q, want seconds", away.header.Get("Retry-After"))
 	}
 	if a, err := get(s.callback + "/healthz"); err != nil || a.code != http.StatusOK {
 		t.Errorf("/healthz while Postgres is away: %v %v", a, err)

@@ -165,10 +165,20 @@ type result struct {
 	Stdout, Stderr string
 }
 
+// startCallbackd is start for a command of callbackd.
+func startCallbackd(t testing.TB, environ []string, args ...string) *process {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, environ, nil, path, args...)
+}
+
 // callbackd runs a command of callbackd to its end.
 func callbackd(t testing.TB, environ []string, args ...string) result {
 	t.Helper()
-	p := start(t, environ, nil, program, args...)
+	p := startCallbackd(t, environ, args...)
 	code := p.wait()
 	return result{code, p.stdout.String(), p.stderr.String()}
 }

@@ -33,7 +33,7 @@ func startSandbox(t testing.TB, args ...string) *jumioSandbox {
 		"sandbox", "--listen", "127.0.0.1:0", "--client-id", sandboxClient, "--client-secret", sandboxSecret,
 		"--callback-header", "X-Forwarded-For: " + jumioAddress,
 	}, args)
-	s := &jumioSandbox{process: start(t, nil, nil, program, args...)}
+	s := &jumioSandbox{process: startCallbackd(t, nil, args...)}
 	eventually(t, patience, func() error {
 		for _, line := range s.stdout.lines() {
 			if url, ok := strings.CutPrefix(line, "sandbox listening on "); ok {

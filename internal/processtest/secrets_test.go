@@ -49,7 +49,10 @@ func TestSecretsStayOut(t *testing.T) {
 		{Count: 40},
 		{Count: 2, Kind: "passed-id-card", Faults: []string{"details:500"}},
 		{Count: 2, Kind: "passed-id-card", Faults: []string{"image:html"}},
-		{Kind: "odd-nul-in-string"}, {Kind: "odd-foreign-href"}, {Kind: "odd-foreign-facemap"}, {Kind: "odd-wrong-types"},
+		{Kind: "odd-nul-in-string"},
+		{Kind: "odd-foreign-href"},
+		{Kind: "odd-foreign-facemap"},
+		{Kind: "odd-wrong-types"},
 	} {
 		j.CallbackURL, j.UserReference, j.Hold = s.callbackURL(), signed, true
 		for _, e := range jumio.send(j) {

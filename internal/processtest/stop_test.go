@@ -75,11 +75,11 @@ func TestGracefulStopCostsNoAttempt(t *testing.T) {
 // wantRefused: nobody accepts connections at the base URL any more.
 func wantRefused(base string) error {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
-	if err != nil {
-		return nil
+	if err == nil {
+		_ = conn.Close()
+		return errors.New("connections are still accepted")
 	}
-	_ = conn.Close()
-	return errors.New("connections are still accepted")
+	return nil
 }
 
 // begunCallback is a request whose body has not come to its end.
