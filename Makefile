@@ -2,6 +2,7 @@
 # make test    all tests, with the race detector
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
+# make bench   the benchmark, half an hour; SHORT=1: about two minutes
 #
 # demo and test install PostgreSQL from the system's packages where none is
 # found and DATABASE_URL is not set; test installs a C compiler likewise, which
@@ -17,7 +18,7 @@ GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: build demo test lint
+.PHONY: build demo test lint bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
@@ -30,6 +31,11 @@ demo: build
 test:
 	@sh .ci/need.sh postgres compiler loadbalancers
 	CGO_ENABLED=1 go test -race ./...
+
+# It always starts a cluster of its own. Further flags: make bench BENCH_FLAGS='-only start'
+bench:
+	@DATABASE_URL= sh .ci/need.sh postgres wrk
+	go run ./bench $(if $(SHORT),-short) $(BENCH_FLAGS)
 
 lint: $(GOLANGCI_LINT) $(GOVULNCHECK)
 	$(GOLANGCI_LINT) run --allow-serial-runners ./...

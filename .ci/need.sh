@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that what is named is on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers]
+#   need.sh [postgres] [compiler] [loadbalancers] [wrk]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -102,6 +102,18 @@ need_loadbalancers() {
 		brew install nginx haproxy </dev/null >&2
 	fi
 	has_loadbalancers || fail "the tests need nginx and HAProxy: install both and put them into PATH"
+}
+
+need_wrk() {
+	if command -v wrk >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install wrk
+	elif command -v brew >/dev/null; then
+		brew install wrk </dev/null >&2
+	fi
+	command -v wrk >/dev/null || fail "the benchmark needs wrk: install it and put it into PATH"
 }
 
 for what in "$@"; do

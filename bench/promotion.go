@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// promotion lets one instance receive at full rate and promote meanwhile. Once
+// with callbacks that lead to no retrieval, once with callbacks that each lead
+// to a job, whose time only comes when all is over.
+func (b *bench) promotion(ctx context.Context) error {
+	for _, status := range []string{acquired, processed} {
+		err := b.withDatabase(ctx, func(dsn string) error {
+			p, err := b.promote(ctx, dsn, status)
+			if err != nil {
+				return fmt.Errorf("status %s: %w", status, err)
+			}
+			b.results.addPromotion(p)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promoted is how promotion kept up.
+type promoted struct {
+	Status       string  `json:"status"`
+	Seconds      float64 `json:"seconds"`
+	ReceivedRate float64 `json:"received_per_s"`
+	PromotedRate float64 `json:"promoted_per_s"`
+	Backlog      []int   `json:"backlog"`       // each second while receiving
+	EmptyAfter   float64 `json:"empty_after_s"` // the end of receiving, or how long it was watched
+	Emptied      bool    `json:"emptied"`
+	CPUServer    float64 `json:"cpu_server"`   // cores while receiving
+	CPUPostgres  float64 `json:"cpu_postgres"` // the same
+	Memory       float64 `json:"memory_mib"`   // the most
+}
+
+const (
+	// drainWanted is how long the backlog may take to become empty.
+	drainWanted = 10 * time.Second
+	// drainPatience is how long it is watched.
+	drainPatience = 20 * time.Second
+)
+
+func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, err error) {
+	// Nothing is asked of Jumio, so that nobody has to listen there.
+	env := append(workerSettings("http://127.0.0.1:9"), "CALLBACKD_RETRIEVAL_DELAYS=1h")
+	s, err := b.startCallbackd(ctx, dsn, env...)
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return p, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Close(ctx) // only read from
+	server, postgres := cpuTime(s.cmd.Process.Pid), cpuTime(b.postgres.PID())
+
+	l, backlog, err := b.loadAndSample(ctx, s, conn, status)
+	if err != nil {
+		return p, err
+	}
+	ended := time.Now()
+	atEnd, err := countBacklog(ctx, conn)
+	if err != nil {
+		return p, err
+	}
+	wall := time.Duration(l.Duration) * time.Microsecond
+	p = promoted{
+		Status: status, Seconds: wall.Seconds(), ReceivedRate: l.rate(),
+		PromotedRate: float64(l.Requests-atEnd) / wall.Seconds(), Backlog: backlog,
+		CPUServer:   cores(cpuTime(s.cmd.Process.Pid)-server, wall),
+		CPUPostgres: cores(cpuTime(b.postgres.PID())-postgres, wall),
+	}
+	err = poll(ctx, drainPatience, 50*time.Millisecond, "the backlog to become empty", func() (bool, error) {
+		n, err := countBacklog(ctx, conn)
+		return n == 0, err
+	})
+	if err != nil && !errors.Is(err, errPatience) {
+		return p, err
+	}
+	p.Emptied = err == nil
+	p.EmptyAfter, p.Memory = time.Since(ended).Seconds(), peakMemory(s.cmd.Process.Pid)
+	b.progress("promotion %s  received %.0f/s, promoted %.0f/s, %s", status, p.ReceivedRate, p.PromotedRate, p.drained())
+	if !p.Emptied {
+		return p, nil // the figure says so
+	}
+	return p, checkPromoted(ctx, conn, status, l.Requests)
+}
+
+// loadAndSample looks at the backlog each second while the load lasts.
+func (b *bench) loadAndSample(ctx context.Context, s *server, conn *pgx.Conn, status string) (load, []int, error) {
+	type outcome struct {
+		load
+		err error
+	}
+	loaded := make(chan outcome, 1)
+	go func() {
+		l, err := b.wrk(ctx, s, fullLoad, b.promoteFor, status)
+		loaded <- outcome{l, err}
+	}()
+	var backlog []int
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case o := <-loaded:
+			return o.load, backlog, o.err
+		case <-tick.C:
+			n, err := countBacklog(ctx, conn)
+			if err != nil {
+				<-loaded // it ends in time
+				return load{}, nil, err
+			}
+			backlog = append(backlog, n)
+		}
+	}
+}
+
+// countBacklog counts the callbacks that are stored and not promoted yet.
+func countBacklog(ctx context.Context, conn *pgx.Conn) (n int, err error) {
+	if err := conn.QueryRow(ctx, "SELECT count(*) FROM callbackd.inbox").Scan(&n); err != nil {
+		return 0, fmt.Errorf("count the backlog: %w", err)
+	}
+	return n, nil
+}
+
+// checkPromoted: every stored callback has reached its workflow execution, and,
+// if it asks for one, a retrieval is pending.
+func checkPromoted(ctx context.Context, conn *pgx.Conn, status string, answered int) error {
+	var stored, counted, pending int
+	err := conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM jumio.callbacks), coalesce(sum(callback_count), 0)::bigint,
+		count(*) FILTER (WHERE retrieval_state = 'pending') FROM jumio.workflow_executions`).Scan(&stored, &counted, &pending)
+	if err != nil {
+		return fmt.Errorf("count what was promoted: %w", err)
+	}
+	if err := checkStored("callbackd", answered, stored, fullLoad); err != nil {
+		return err
+	}
+	wanted := 0
+	if status == processed {
+		wanted = stored
+	}
+	if counted != stored || pending != wanted {
+		return fmt.Errorf("of %d callbacks, %d were promoted, with %d pending retrievals instead of %d", stored, counted, pending, wanted)
+	}
+	return nil
+}
+
+// bounded tells whether a backlog has stopped growing: in the second half it
+// stays below one and a half times the first half's maximum (steady growth would
+// double it), or below one second's callbacks.
+func bounded(backlog []int, perSecond float64) bool {
+	half := len(backlog) / 2
+	first, second := highestOf(backlog[:half]), highestOf(backlog[half:])
+	return float64(second) <= max(1.5*float64(first), perSecond)
+}
+
+func highestOf(list []int) int {
+	highest := 0
+	for _, n := range list {
+		highest = max(highest, n)
+	}
+	return highest
+}
+
+// drained tells what became of the backlog.
+func (p *promoted) drained() string {
+	if !p.Emptied {
+		return fmt.Sprintf("backlog at most %d, not empty after %.0f s", highestOf(p.Backlog), p.EmptyAfter)
+	}
+	return fmt.Sprintf("backlog at most %d, empty after %.1f s", highestOf(p.Backlog), p.EmptyAfter)
+}
+
+func (r *results) addPromotion(p promoted) {
+	r.Promotion = append(r.Promotion, p)
+	what := "promoted/s while receiving, no retrieval follows"
+	if p.Status == processed {
+		what = "promoted/s while receiving, with a job for each"
+	}
+	r.judge(figure{
+		What: what, Value: p.PromotedRate, Unit: "/s", OverWhat: "received at the same time", Over: p.ReceivedRate, Ratio: p.PromotedRate / p.ReceivedRate,
+		Target: fmt.Sprintf("bounded for %.0f s, empty in %.0f s", p.Seconds, drainWanted.Seconds()),
+		Detail: p.drained(),
+	}, bounded(p.Backlog, p.ReceivedRate) && p.Emptied && p.EmptyAfter <= drainWanted.Seconds())
+}

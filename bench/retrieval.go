@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// journeyKind has three images.
+	journeyKind   = "passed-passport"
+	imagesEach    = 3
+	imageBytes    = 200 << 10
+	bigImageBytes = 10 << 20
+	// retrievalWorkers is callbackd's default, and the bare loop's number of
+	// goroutines.
+	retrievalWorkers = 8
+	// retrievalPatience is how long all retrievals of a run may take.
+	retrievalPatience = 5 * time.Minute
+)
+
+// journey is one of the sandbox's, to be retrieved.
+type journey struct {
+	WorkflowExecutionID string `json:"workflow_execution_id"`
+	AccountID           string `json:"account_id"`
+	DataCenter          string `json:"data_center"`
+}
+
+// retrieved is how fast one side retrieved.
+type retrieved struct {
+	Server      string  `json:"server"`
+	ImageBytes  int     `json:"image_bytes"`
+	Workflows   int     `json:"workflows"`
+	Rate        float64 `json:"workflows_per_s"`
+	CPUServer   float64 `json:"cpu_server"` // cores
+	CPUPostgres float64 `json:"cpu_postgres"`
+	CPUSandbox  float64 `json:"cpu_sandbox"`
+	Memory      float64 `json:"memory_mib"`
+}
+
+// retrieval compares callbackd's with the bare loop, interleaved. Both have the
+// same sandbox, as many goroutines, and download the same bytes.
+func (b *bench) retrieval(ctx context.Context) (err error) {
+	sandbox, err := b.startSandbox(ctx, imageBytes)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sandbox.stop()) }()
+	var own, bare []float64
+	for round := range b.rounds {
+		r, err := b.retrieve(ctx, sandbox, imageBytes, b.workflows, b.retrieveWithCallbackd)
+		if err != nil {
+			return fmt.Errorf("callbackd: %w", err)
+		}
+		loop, err := b.retrieve(ctx, sandbox, imageBytes, b.workflows, b.retrieveWithBareLoop)
+		if err != nil {
+			return fmt.Errorf("bare loop: %w", err)
+		}
+		b.progress("retrieval %d/%d  callbackd %.0f workflows/s, bare loop %.0f", round+1, b.rounds, r.Rate, loop.Rate)
+		b.results.Retrieval = append(b.results.Retrieval, r, loop)
+		own, bare = append(own, r.Rate), append(bare, loop.Rate)
+	}
+	b.results.compare(figure{
+		What: "retrieved workflows/s", Value: median(own), Unit: "/s",
+		OverWhat: "a bare loop", Over: median(bare), atLeast: 0.7,
+	})
+	return nil
+}
+
+// images measures the worker's memory with large images.
+func (b *bench) images(ctx context.Context) (err error) {
+	sandbox, err := b.startSandbox(ctx, bigImageBytes)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sandbox.stop()) }()
+	r, err := b.retrieve(ctx, sandbox, bigImageBytes, b.bigWorkflows, b.retrieveWithCallbackd)
+	if err != nil {
+		return err
+	}
+	b.progress("images  %.0f MiB, %.1f workflows/s", r.Memory, r.Rate)
+	b.results.Retrieval = append(b.results.Retrieval, r)
+	if r.Memory > 0 {
+		b.results.judge(figure{
+			What: fmt.Sprintf("memory, %d workers, images of %d MiB", retrievalWorkers, bigImageBytes>>20), Value: r.Memory, Unit: "MiB",
+			Target: "< 256 MiB",
+		}, r.Memory < 256)
+	}
+	return nil
+}
+
+// startSandbox starts a stand-in for Jumio that has images of that size, and no
+// limit on requests.
+func (b *bench) startSandbox(ctx context.Context, size int) (*server, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := b.startServer(ctx, "the sandbox", address, nil, b.callbackd, "sandbox", "--listen", address,
+		"--fast-images", "--image-bytes", strconv.Itoa(size), "--max-journeys", "1000000", "--log-level", "error")
+	if err != nil {
+		return nil, err
+	}
+	return s, s.awaitReady(ctx, "/_sandbox/kinds", readyPoll)
+}
+
+// retrieve has new journeys retrieved into a fresh database. how fills in the
+// rate, and its own figures.
+func (b *bench) retrieve(ctx context.Context, sandbox *server, size, workflows int,
+	how func(context.Context, *server, string, []journey) (retrieved, error),
+) (r retrieved, err error) {
+	journeys, err := newJourneys(ctx, sandbox, workflows)
+	if err != nil {
+		return r, err
+	}
+	err = b.withDatabase(ctx, func(dsn string) error {
+		began := time.Now()
+		ofSandbox, ofPostgres := cpuTime(sandbox.cmd.Process.Pid), cpuTime(b.postgres.PID())
+		if r, err = how(ctx, sandbox, dsn, journeys); err != nil {
+			return err
+		}
+		wall := time.Since(began)
+		r.CPUSandbox = cores(cpuTime(sandbox.cmd.Process.Pid)-ofSandbox, wall)
+		r.CPUPostgres = cores(cpuTime(b.postgres.PID())-ofPostgres, wall)
+		r.ImageBytes, r.Workflows = size, workflows
+		table := "bench.images"
+		if r.Server == "callbackd" {
+			table = "jumio.images"
+		}
+		return checkImages(ctx, dsn, table, workflows, size)
+	})
+	return r, err
+}
+
+// newJourneys makes journeys that the sandbox answers for, and sends nothing.
+func newJourneys(ctx context.Context, sandbox *server, n int) ([]journey, error) {
+	body, err := json.Marshal(map[string]any{"kind": journeyKind, "count": n, "hold": true})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := post(ctx, http.DefaultTransport, "http://"+sandbox.address+"/_sandbox/journeys", body, http.StatusAccepted)
+	if err != nil {
+		return nil, fmt.Errorf("make journeys: %w", err)
+	}
+	var journeys []journey
+	if err := json.Unmarshal(answer, &journeys); err != nil {
+		return nil, fmt.Errorf("make journeys: %w", err)
+	}
+	return journeys, nil
+}
+
+func post(ctx context.Context, transport http.RoundTripper, url string, body []byte, want int) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close() // nothing was written
+	answer, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != want {
+		err = fmt.Errorf("%s answered %s", url, response.Status)
+	}
+	return answer, err
+}
+
+// retrieveWithCallbackd counts from the first callback that is sent until the
+// last workflow execution is retrieved.
+func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn string, journeys []journey) (r retrieved, err error) {
+	s, err := b.startCallbackd(ctx, dsn, workerSettings("http://"+sandbox.address)...)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	used, began := cpuTime(s.cmd.Process.Pid), time.Now()
+	if err := sendCallbacks(ctx, s, journeys); err != nil {
+		return r, err
+	}
+	var last time.Time
+	err = query(ctx, dsn, func(conn *pgx.Conn) error {
+		return poll(ctx, retrievalPatience, 50*time.Millisecond, "the retrievals to end", func() (bool, error) {
+			var done, bad int
+			err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE retrieval_state = 'retrieved'),
+				count(*) FILTER (WHERE retrieval_state NOT IN ('retrieved', 'pending')), coalesce(max(retrieved_at), now())
+				FROM jumio.workflow_executions`).Scan(&done, &bad, &last)
+			if err == nil && bad > 0 {
+				err = fmt.Errorf("%d retrievals have failed", bad)
+			}
+			return done == len(journeys), err
+		})
+	})
+	if err != nil {
+		return r, err
+	}
+	return retrieved{
+		Server: "callbackd", Rate: float64(len(journeys)) / last.Sub(began).Seconds(),
+		CPUServer: cores(cpuTime(s.cmd.Process.Pid)-used, time.Since(began)), Memory: peakMemory(s.cmd.Process.Pid),
+	}, nil
+}
+
+// sendCallbacks posts one callback for each journey.
+func sendCallbacks(ctx context.Context, s *server, journeys []journey) error {
+	transport := &http.Transport{MaxIdleConnsPerHost: retrievalWorkers}
+	defer transport.CloseIdleConnections()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(retrievalWorkers)
+	for _, j := range journeys {
+		group.Go(func() error {
+			var p payload
+			account := "https://retrieval." + j.DataCenter + ".jumio.ai/api/v1/accounts/" + j.AccountID
+			p.CallbackSentAt = time.Now().UTC()
+			p.Account.ID, p.Account.Href = j.AccountID, account
+			w := &p.WorkflowExecution
+			w.ID, w.Href = j.WorkflowExecutionID, account+"/workflow-executions/"+j.WorkflowExecutionID
+			w.DefinitionKey, w.Status = "3", processed
+			body, err := json.Marshal(p)
+			if err == nil {
+				_, err = post(ctx, transport, s.url(), body, http.StatusOK)
+			}
+			if err != nil {
+				return fmt.Errorf("send a callback: %w", err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// retrieveWithBareLoop runs the bare loop, which times itself.
+func (b *bench) retrieveWithBareLoop(ctx context.Context, sandbox *server, dsn string, journeys []journey) (r retrieved, err error) {
+	task, err := json.Marshal(bareTask{BaseURL: "http://" + sandbox.address, Journeys: journeys})
+	if err != nil {
+		return r, err
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, b.self, "baseline", "bareloop") //nolint:gosec // ourselves
+	cmd.Env = []string{"DATABASE_URL=" + dsn}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(task), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return r, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	var result bareResult
+	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+		return r, fmt.Errorf("read its result: %w", err)
+	}
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return retrieved{
+		Server: "bare loop", Rate: float64(len(journeys)) / result.Seconds,
+		CPUServer: used.Seconds() / result.Seconds, Memory: result.Memory,
+	}, nil
+}
+
+// checkImages: every image is there, whole.
+func checkImages(ctx context.Context, dsn, table string, workflows, size int) error {
+	var images, octets int
+	err := scan(ctx, dsn, "SELECT count(*), coalesce(sum(octet_length(data)), 0) FROM "+table, nil, &images, &octets)
+	if err != nil {
+		return fmt.Errorf("count the images: %w", err)
+	}
+	if want := workflows * imagesEach; images != want || octets != want*size {
+		return fmt.Errorf("%d images of %d bytes together, want %d of %d each", images, octets, want, size)
+	}
+	return nil
+}
