@@ -1,7 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,52 +101,72 @@ type Promotion struct {
 	Enqueue func(ctx context.Context, tx pgx.Tx, retrievals []Retrieval) error
 }
 
+// errRaced: another promoter made a workflow execution of the batch meanwhile.
+var errRaced = errors.New("raced with another promoter")
+
 // Promote takes at most limit new callbacks, applies them in the order in which
 // they were received, and stores the states, the jobs and the events in one
 // transaction. It returns how many callbacks it took. Callbacks that another
 // promoter holds are left to it.
 func (s *Store) Promote(ctx context.Context, limit int, p Promotion) (int, error) {
-	var taken int
-	err := s.inTx(ctx, "promote callbacks", func(tx pgx.Tx) error {
-		deliveries, err := takeInbox(ctx, tx, limit)
-		if err != nil || len(deliveries) == 0 {
+	for {
+		var taken int
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			taken, err = promote(ctx, tx, limit, p)
 			return err
+		})
+		if errors.Is(err, errRaced) {
+			continue // what it made is there now
 		}
-		workflows, err := lockWorkflows(ctx, tx, deliveries)
 		if err != nil {
-			return err
+			return 0, translate("promote callbacks", err)
 		}
-		events := make([]Event, 0, len(deliveries))
-		generations := make(map[string]int, len(workflows))
-		for id, w := range workflows {
-			generations[id] = w.RetrievalGeneration
+		return taken, nil
+	}
+}
+
+func promote(ctx context.Context, tx pgx.Tx, limit int, p Promotion) (int, error) {
+	deliveries, err := takeInbox(ctx, tx, limit)
+	if err != nil || len(deliveries) == 0 {
+		return 0, err
+	}
+	known, err := lockWorkflows(ctx, tx, deliveries)
+	if err != nil {
+		return 0, err
+	}
+	generations := make(map[string]int, len(known))
+	for id, w := range known {
+		generations[id] = w.RetrievalGeneration
+	}
+	made := make(map[string]*WorkflowExecution)
+	events := make([]Event, 0, len(deliveries))
+	for i := range deliveries {
+		d := &deliveries[i]
+		w := cmp.Or(known[d.WorkflowExecutionID], made[d.WorkflowExecutionID])
+		if w == nil {
+			w = &WorkflowExecution{ID: d.WorkflowExecutionID, RetrievalState: Awaiting}
+			made[w.ID] = w
 		}
-		for i := range deliveries {
-			d := &deliveries[i]
-			events = append(events, Event{EventCallbackReceived, d.WorkflowExecutionID})
-			events = append(events, p.Apply(workflows[d.WorkflowExecutionID], d)...)
-		}
-		if err := updateWorkflows(ctx, tx, workflows); err != nil {
-			return err
-		}
-		var retrievals []Retrieval
+		events = append(events, Event{EventCallbackReceived, d.WorkflowExecutionID})
+		events = append(events, p.Apply(w, d)...)
+	}
+	if err := storeWorkflows(ctx, tx, known, made); err != nil {
+		return 0, err
+	}
+	var retrievals []Retrieval
+	for _, workflows := range []map[string]*WorkflowExecution{known, made} {
 		for id, w := range workflows {
 			if w.RetrievalState == Pending && w.RetrievalGeneration != generations[id] {
 				retrievals = append(retrievals, Retrieval{id, w.RetrievalGeneration})
 			}
 		}
-		if len(retrievals) > 0 {
-			if err := p.Enqueue(ctx, tx, retrievals); err != nil {
-				return err
-			}
-		}
-		taken = len(deliveries)
-		return appendEvents(ctx, tx, events)
-	})
-	if err != nil {
-		return 0, err
 	}
-	return taken, nil
+	if len(retrievals) > 0 {
+		if err := p.Enqueue(ctx, tx, retrievals); err != nil {
+			return 0, err
+		}
+	}
+	return len(deliveries), appendEvents(ctx, tx, events)
 }
 
 func takeInbox(ctx context.Context, tx pgx.Tx, limit int) ([]Delivery, error) {
@@ -172,23 +196,15 @@ func takeInbox(ctx context.Context, tx pgx.Tx, limit int) ([]Delivery, error) {
 	})
 }
 
-// lockWorkflows makes the rows that do not exist yet and locks all of them, in
-// the order of their ids, so that two promoters cannot deadlock.
+// lockWorkflows gives those of the deliveries' workflow executions that are
+// there, locked in the order of their ids, so that two promoters cannot deadlock.
 func lockWorkflows(ctx context.Context, tx pgx.Tx, deliveries []Delivery) (map[string]*WorkflowExecution, error) {
-	seen := make(map[string]bool, len(deliveries))
-	ids := make([]string, 0, len(deliveries))
+	ids := make(map[string]struct{}, len(deliveries))
 	for i := range deliveries {
-		if id := deliveries[i].WorkflowExecutionID; !seen[id] {
-			seen[id] = true
-			ids = append(ids, id)
-		}
+		ids[deliveries[i].WorkflowExecutionID] = struct{}{}
 	}
-	if _, err := tx.Exec(ctx, `
-		INSERT INTO callbackd.workflow_executions (workflow_execution_id)
-		SELECT id FROM unnest($1::text[]) AS u (id) ORDER BY id ON CONFLICT DO NOTHING`, ids); err != nil {
-		return nil, err
-	}
-	rows, err := tx.Query(ctx, selectWorkflow+` WHERE workflow_execution_id = ANY ($1) ORDER BY workflow_execution_id FOR UPDATE`, ids)
+	rows, err := tx.Query(ctx, selectWorkflow+` WHERE workflow_execution_id = ANY ($1) ORDER BY workflow_execution_id FOR UPDATE`,
+		slices.Collect(maps.Keys(ids)))
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +244,48 @@ func timeOrZero(t *time.Time) time.Time {
 	return *t
 }
 
-func updateWorkflows(ctx context.Context, tx pgx.Tx, workflows map[string]*WorkflowExecution) error {
+const workflowColumns = `workflow_execution_id, account_id, definition_key, status, user_reference, workflow_href, account_href,
+	callback_count, first_callback_at, last_callback_at, decided_sent_at, decided_body_digest, retrieval_state,
+	retrieval_generation, retrieval_attempts, retrieval_error, retrieval_received_at`
+
+const workflowRows = `unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+	$9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[], $13::text[], $14::int[], $15::int[],
+	$16::text[], $17::timestamptz[]) AS n (` + workflowColumns + `)`
+
+// storeWorkflows changes the rows that are there and makes the new ones.
+// errRaced: one of them has come into being since.
+func storeWorkflows(ctx context.Context, tx pgx.Tx, known, made map[string]*WorkflowExecution) error {
+	if len(known) > 0 {
+		_, err := tx.Exec(ctx, `
+			UPDATE callbackd.workflow_executions AS w SET
+				account_id = n.account_id, definition_key = n.definition_key, status = n.status, user_reference = n.user_reference,
+				workflow_href = n.workflow_href, account_href = n.account_href, callback_count = n.callback_count,
+				first_callback_at = n.first_callback_at, last_callback_at = n.last_callback_at,
+				decided_sent_at = n.decided_sent_at, decided_body_digest = n.decided_body_digest,
+				retrieval_state = n.retrieval_state, retrieval_generation = n.retrieval_generation,
+				retrieval_attempts = n.retrieval_attempts, retrieval_error = n.retrieval_error,
+				retrieval_received_at = n.retrieval_received_at
+			FROM `+workflowRows+` WHERE w.workflow_execution_id = n.workflow_execution_id`, workflowArrays(known)...)
+		if err != nil {
+			return err
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	// In the order of the ids, too: a row that another promoter is making is waited for.
+	tag, err := tx.Exec(ctx, `INSERT INTO callbackd.workflow_executions (`+workflowColumns+`)
+		SELECT * FROM `+workflowRows+` ORDER BY workflow_execution_id ON CONFLICT DO NOTHING`, workflowArrays(made)...)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() < int64(len(made)) {
+		return errRaced
+	}
+	return nil
+}
+
+func workflowArrays(workflows map[string]*WorkflowExecution) []any {
 	n := len(workflows)
 	var (
 		ids         = make([]string, 0, n)
@@ -259,25 +316,10 @@ func updateWorkflows(ctx context.Context, tx pgx.Tx, workflows map[string]*Workf
 		attempts, problem = append(attempts, w.RetrievalAttempts), append(problem, nullText(w.RetrievalError))
 		received = append(received, nullTime(w.RetrievalReceivedAt))
 	}
-	_, err := tx.Exec(ctx, `
-		UPDATE callbackd.workflow_executions AS w SET
-			account_id = n.account_id, definition_key = n.definition_key, status = n.status, user_reference = n.user_reference,
-			workflow_href = n.workflow_href, account_href = n.account_href, callback_count = n.callback_count,
-			first_callback_at = n.first_callback_at, last_callback_at = n.last_callback_at,
-			decided_sent_at = n.decided_sent_at, decided_body_digest = n.decided_body_digest,
-			retrieval_state = n.retrieval_state, retrieval_generation = n.retrieval_generation,
-			retrieval_attempts = n.retrieval_attempts, retrieval_error = n.retrieval_error,
-			retrieval_received_at = n.retrieval_received_at
-		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-			$9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[], $13::text[], $14::int[], $15::int[],
-			$16::text[], $17::timestamptz[])
-			AS n (workflow_execution_id, account_id, definition_key, status, user_reference, workflow_href, account_href,
-				callback_count, first_callback_at, last_callback_at, decided_sent_at, decided_body_digest, retrieval_state,
-				retrieval_generation, retrieval_attempts, retrieval_error, retrieval_received_at)
-		WHERE w.workflow_execution_id = n.workflow_execution_id`,
+	return []any{
 		ids, account, definition, status, userRef, href, accountHref, count, first, last, decided, digest,
-		state, generation, attempts, problem, received)
-	return err
+		state, generation, attempts, problem, received,
+	}
 }
 
 // appendEvents must be the last statement of its transaction: it takes the lock
