@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	helpErr := refuseHelpForNothing(root)
+	err := cmp.Or(root.ExecuteContext(ctx), *helpErr)
 	if err == nil {
 		return exitOK
 	}

@@ -48,6 +48,7 @@ func TestWrongUsage(t *testing.T) {
 		"surplus argument, health":   {[]string{"healthcheck", "x"}, "callbackd: healthcheck: surplus argument \"x\"; see `callbackd healthcheck --help`\n"},
 		"missing argument, sign":     {[]string{"sign"}, "callbackd: sign: accepts 1 arg(s), received 0; see `callbackd sign --help`\n"},
 		"surplus argument, sign":     {[]string{"sign", "a", "b"}, "callbackd: sign: accepts 1 arg(s), received 2; see `callbackd sign --help`\n"},
+		"unknown command, --help":    {[]string{"server", "--help"}, "callbackd: unknown command \"server\"; see `callbackd --help`\n"},
 		"help of an unknown command": {[]string{"help", "server"}, "callbackd: help: unknown command \"server\"; see `callbackd help --help`\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

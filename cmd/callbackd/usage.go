@@ -49,6 +49,22 @@ func requireSubcommand(c *cobra.Command, args []string) error {
 	return wrongUsage(c, err)
 }
 
+// refuseHelpForNothing makes --help behind an unknown command wrong usage, which
+// is told through the error that it points to: a help function returns none.
+func refuseHelpForNothing(root *cobra.Command) *error {
+	refused := new(error)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		// What stood before --help, and was no command.
+		if before := c.Flags().Args(); c.HasSubCommands() && len(before) > 0 {
+			*refused = wrongUsage(c, fmt.Errorf("unknown command %q", before[0]))
+			return
+		}
+		help(c, args)
+	})
+	return refused
+}
+
 // wrongUsage names the command, unless it is callbackd itself, and its help.
 func wrongUsage(c *cobra.Command, err error) error {
 	if c.HasParent() {
