@@ -221,6 +221,14 @@ func TestUnknownStatusIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestUnknownStatusIsNotFinal(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 15})
+	j := r.journey("odd-unknown-status", "callback:equal_times")
+	r.start()
+	r.settled(j.WorkflowExecutionID)
+	r.checkJourney(j)
+}
+
 func TestTwoWorkersNeverRetrieveTheSameAtTheSameTime(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 8})
 	r.start()

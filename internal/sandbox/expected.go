@@ -60,7 +60,9 @@ func (j *Journey) expected() Expected {
 	switch {
 	case j.needsStatus() && j.lastingFault(EndpointStatus, nil):
 		e.State = StateFailed
-	case j.waits():
+	case j.waits(), j.kind.callbackStatus != "" && j.callbackFault(FaultEqualTimes) != nil:
+		// Of equal times the final status wins, which an unknown one is not: the
+		// last one to arrive holds, and that is one to wait after.
 		e.State = StateAwaiting
 	case j.Status == StatusSessionExpired || j.Status == StatusTokenExpired:
 		e.State = StateNotRequired
