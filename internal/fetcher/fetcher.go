@@ -120,8 +120,12 @@ func (f *Fetcher) Start(ctx context.Context) error {
 }
 
 // Stop takes no more jobs, lets running attempts end within StopTimeout, and
-// then cancels them. ctx bounds the whole.
+// then cancels them. ctx bounds the whole. Without a Start that succeeded there
+// is nothing to stop.
 func (f *Fetcher) Stop(ctx context.Context) error {
+	if f.cancel == nil {
+		return nil
+	}
 	f.cancel()
 	err := f.river.Stop(ctx)
 	if err != nil {

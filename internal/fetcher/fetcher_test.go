@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
 )
@@ -347,4 +350,18 @@ func TestRefetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.waitFor("the refetched result", `SELECT retrieval_state = 'retrieved' FROM jumio.workflow_executions`)
+}
+
+// The database may go away between the check of its schema and the start.
+func TestStopAfterAStartThatFailed(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 16})
+	f, err := New(Options{Store: r.store, Schedule: quick, Workers: 1, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.store.Pool().Close()
+	if err := f.Start(t.Context()); err == nil {
+		t.Error("start without a database: no error")
+	}
+	r.stop(f)
 }
