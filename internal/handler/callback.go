@@ -69,7 +69,7 @@ func (h *Handler) storeContext(r *http.Request) (context.Context, context.Cancel
 func (h *Handler) delivery(x *exchange, r *http.Request, body []byte, f Fields) *store.Callback {
 	c := f.callback()
 	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
-	c.ContentType, c.Body = storable(r.Header.Get("Content-Type")), body
+	c.ContentType, c.Body = store.CleanText(r.Header.Get("Content-Type")), body
 	return c
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"callbackd/internal/store"
 )
 
 // Fields is what a callback says (guide, "Callback Parameters"). An optional
@@ -228,12 +230,12 @@ func (d *document) fields() (Fields, error) {
 	}
 	return Fields{
 		WorkflowExecutionID: id,
-		WorkflowStatus:      storable(scalar(d.workflowExecution["status"])),
-		WorkflowHref:        storable(scalar(d.workflowExecution["href"])),
-		DefinitionKey:       storable(scalar(d.workflowExecution["definitionKey"])),
-		AccountID:           storable(scalar(d.account["id"])),
-		AccountHref:         storable(scalar(d.account["href"])),
-		UserReference:       storable(d.userReference),
+		WorkflowStatus:      store.CleanText(scalar(d.workflowExecution["status"])),
+		WorkflowHref:        store.CleanText(scalar(d.workflowExecution["href"])),
+		DefinitionKey:       store.CleanText(scalar(d.workflowExecution["definitionKey"])),
+		AccountID:           store.CleanText(scalar(d.account["id"])),
+		AccountHref:         store.CleanText(scalar(d.account["href"])),
+		UserReference:       store.CleanText(d.userReference),
 		CallbackSentAt:      parseTime(d.callbackSentAt),
 	}, nil
 }
@@ -252,11 +254,6 @@ func validID(s string) bool {
 		}
 	}
 	return true
-}
-
-// storable replaces what Postgres' text cannot hold by U+FFFD.
-func storable(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
 }
 
 // parseTime reads the guide's YYYY-MM-DDThh:mm:ss.SSSZ and the rest of RFC 3339.

@@ -36,8 +36,8 @@ func (h *Handler) insertRejected(x *exchange, r *http.Request, body []byte) {
 		ID:          x.id,
 		ReceivedAt:  x.start,
 		SourceIP:    x.addr,
-		Reason:      storable(x.reason),
-		ContentType: storable(r.Header.Get("Content-Type")),
+		Reason:      store.CleanText(x.reason),
+		ContentType: store.CleanText(r.Header.Get("Content-Type")),
 		Body:        body[:min(len(body), store.RejectedBodyLimit)],
 	})
 	if err != nil {

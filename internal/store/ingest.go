@@ -151,16 +151,16 @@ func callbackArrays(batch []pending) []any {
 	for i, p := range batch {
 		c := p.callback
 		ids[i], receivedAt[i], sentAt[i], sourceIP[i] = c.ID, c.ReceivedAt, nullTime(c.CallbackSentAt), nullAddr(c.SourceIP)
-		contentType[i], workflowID[i], status[i] = cleanText(c.ContentType), c.WorkflowExecutionID, nullText(c.WorkflowStatus)
+		contentType[i], workflowID[i], status[i] = CleanText(c.ContentType), c.WorkflowExecutionID, nullText(c.WorkflowStatus)
 		href[i], definition[i], accountID[i] = nullText(c.WorkflowHref), nullText(c.DefinitionKey), nullText(c.AccountID)
 		accountHref[i], userRef[i], body[i] = nullText(c.AccountHref), nullText(c.UserReference), notNil(c.Body)
 	}
 	return []any{ids, receivedAt, sentAt, sourceIP, contentType, workflowID, status, href, definition, accountID, accountHref, userRef, body}
 }
 
-// cleanText replaces what a Postgres text cannot hold; the bytes as they came
-// are in the body.
-func cleanText(s string) string {
+// CleanText replaces what a Postgres text cannot hold, invalid UTF-8 and NUL, by
+// U+FFFD; the bytes as they came are in the body.
+func CleanText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
@@ -168,7 +168,7 @@ func nullText(s string) *string {
 	if s == "" {
 		return nil
 	}
-	s = cleanText(s)
+	s = CleanText(s)
 	return &s
 }
 

@@ -147,7 +147,7 @@ func (s *Store) StageImage(ctx context.Context, l Lease, key PartKey, img *Image
 		{"credential_id", pgtype.TextOID, key.CredentialID},
 		{"category", pgtype.TextOID, nullText(img.Category)},
 		{"classifier", pgtype.TextOID, key.Classifier},
-		{"content_type", pgtype.TextOID, cleanText(img.ContentType)},
+		{"content_type", pgtype.TextOID, CleanText(img.ContentType)},
 		{"size_bytes", pgtype.Int8OID, int64(len(img.Data))},
 		{"sha256", pgtype.ByteaOID, img.SHA256[:]},
 		{"width", pgtype.Int4OID, nullInt(img.Width)},
