@@ -10,8 +10,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// InsertRejected keeps a refused request.
+// InsertRejected keeps a refused request. It takes at most
+// Options.StoreTimeout.
 func (s *Store) InsertRejected(ctx context.Context, r *Rejected) error {
+	ctx, cancel := context.WithTimeout(ctx, s.ingest.timeout)
+	defer cancel()
 	_, err := s.pool.Exec(ctx, `
 		INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -77,7 +80,8 @@ func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *Callback) error {
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("no such callback that has not been replayed: %w", ErrNotFound)
 		}
-		return insertCallback(ctx, tx, c)
+		_, err = tx.Exec(ctx, insertCallback, insertArguments(c)...)
+		return err
 	})
 	if err == nil {
 		s.waker.wake()

@@ -22,7 +22,7 @@ type Options struct {
 	DSN string
 	// MaxConns bounds the pool; 0 leaves the DSN's or pgx's own default.
 	MaxConns int32
-	// StoreTimeout bounds one batch of callbacks on its way into Postgres.
+	// StoreTimeout bounds how long a callback may wait for Postgres.
 	StoreTimeout time.Duration
 	// Log and Metrics must be set.
 	Log     *zap.Logger
