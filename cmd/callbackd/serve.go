@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -29,9 +31,22 @@ worker-only one. All settings come from the environment:
 			if err != nil {
 				return err
 			}
+			limitMemory(cfg)
 			return serve(c.Context(), cfg, log)
 		},
 	}
+}
+
+// limitMemory has the garbage collector hurry where strangers hold many
+// connections, instead of letting memory double. It is no hard limit, and
+// GOMEMLIMIT goes before it.
+func limitMemory(cfg *config.Config) {
+	const receiving = 160 << 20 // bytes, several times what is needed without an attack
+	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		return
+	}
+	// An image is in memory whole, and once more while its predecessor is garbage.
+	debug.SetMemoryLimit(receiving + 2*int64(cfg.Workers)*cfg.MaxImageBytes)
 }
 
 // serve runs one instance until ctx ends.
