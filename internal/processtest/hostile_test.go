@@ -54,13 +54,13 @@ func TestHostileClients(t *testing.T) {
 	environ := append(receiving(dsn), "CALLBACKD_REJECTED_PER_HOUR="+strconv.Itoa(rejectedPerHour))
 	s := &instance{process: start(t, environ, nil, path, "serve"), path: callbackPath}
 	s.awaitStart()
-	quiet := median(t, s, "quiet", func(n int, _ time.Duration) bool { return n == 50 })
+	quiet := median(t, s, "quiet", func(n int) bool { return n == 50 })
 
 	began := time.Now()
 	holdIdle(t, s)
 	slow := startSlow(t, s)
 	flood := startFlood(t, s)
-	busy := median(t, s, "busy", func(int, time.Duration) bool { return flood.ended() })
+	busy := median(t, s, "busy", func(int) bool { return flood.ended() })
 	took := time.Since(began)
 	flood.wait(t)
 
@@ -75,7 +75,7 @@ func TestHostileClients(t *testing.T) {
 
 // median posts callbacks as Jumio until it is enough, and returns the median of
 // the times to their answers, which all must be 200.
-func median(t *testing.T, s *instance, name string, enough func(n int, last time.Duration) bool) time.Duration {
+func median(t *testing.T, s *instance, name string, enough func(n int) bool) time.Duration {
 	t.Helper()
 	c := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer c.CloseIdleConnections()
@@ -83,7 +83,7 @@ func median(t *testing.T, s *instance, name string, enough func(n int, last time
 	pause := time.NewTicker(interval)
 	defer pause.Stop()
 	var times []time.Duration
-	for last := time.Duration(0); !enough(len(times), last); times = append(times, last) {
+	for !enough(len(times)) {
 		<-pause.C
 		r, err := http.NewRequest(http.MethodPost, s.callbackURL(), strings.NewReader(callbackBody(fmt.Sprintf("%s-%d", name, len(times)), "ACQUIRED")))
 		if err != nil {
@@ -95,7 +95,7 @@ func median(t *testing.T, s *instance, name string, enough func(n int, last time
 		if err != nil {
 			t.Fatalf("post a callback: %v", err)
 		}
-		last = time.Since(begin)
+		times = append(times, time.Since(begin))
 		a.wantCode(t, http.StatusOK)
 	}
 	slices.Sort(times)
@@ -208,8 +208,12 @@ func startFlood(t *testing.T, s *instance) *senders {
 				if _, err := io.WriteString(conn, request); err != nil {
 					return fmt.Errorf("send a refused request: %w", err)
 				}
-				if code, err := readStatus(conn, in); code != http.StatusForbidden {
-					return fmt.Errorf("a forged callback is answered %d, %v", code, err)
+				code, err := readStatus(conn, in)
+				if err != nil {
+					return fmt.Errorf("the answer to a forged callback: %w", err)
+				}
+				if code != http.StatusForbidden {
+					return fmt.Errorf("a forged callback is answered %d", code)
 				}
 			}
 			return nil
