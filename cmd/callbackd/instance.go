@@ -17,6 +17,7 @@ import (
 	"callbackd/internal/config"
 	"callbackd/internal/fetcher"
 	"callbackd/internal/handler"
+	"callbackd/internal/intake"
 	"callbackd/internal/ipfilter"
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
@@ -26,8 +27,8 @@ import (
 const jumioProgressTimeout = 30 * time.Second
 
 // otherConnections are what an instance needs of the pool besides one for each
-// worker: the two writers, promotion and its listener, River's own, probes,
-// rejected callbacks, remembered addresses.
+// worker: the two writers, the mover of the spool, promotion and its listener,
+// River's own, probes, rejected callbacks, remembered addresses.
 const otherConnections = 12
 
 // instance is one running callbackd: its listeners are bound, nothing is
@@ -36,12 +37,14 @@ type instance struct {
 	cfg      *config.Config
 	log      *zap.Logger
 	store    *store.Store
+	intake   *intake.Intake
 	filter   *ipfilter.Filter // nil on a worker-only instance
 	handler  *handler.Handler
 	jumio    *jumio.Client    // nil on a receive-only instance
 	fetcher  *fetcher.Fetcher // nil on a receive-only instance
 	callback *listener        // nil on a worker-only instance
 	admin    *listener
+	migrated bool // or need not be
 }
 
 // listener is a server with its socket.
@@ -52,9 +55,9 @@ type listener struct {
 }
 
 // newInstance connects to the database, checks its schema, and binds the
-// listeners.
+// listeners. With a spool, the database may be away.
 func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *instance, err error) {
-	i := &instance{cfg: cfg, log: log}
+	i := &instance{cfg: cfg, log: log, migrated: !cfg.MigrateOnStart}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -68,7 +71,7 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *i
 	if err != nil {
 		return nil, err
 	}
-	if err := i.store.CheckSchema(ctx); err != nil {
+	if err := i.newIntake(ctx, reg); err != nil {
 		return nil, err
 	}
 	if cfg.Receive {
@@ -123,7 +126,7 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Store: i.store, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
+		Check: i.check, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
 	})
 	return err
 }
@@ -174,6 +177,7 @@ func (i *instance) run(ctx context.Context) error {
 				failed <- fmt.Errorf("keep the allowlist: %w", err)
 			}
 		})
+		running.Go(func() { i.rememberAddresses(background) })
 	}
 	for _, l := range i.listeners() {
 		running.Go(func() {
@@ -183,10 +187,10 @@ func (i *instance) run(ctx context.Context) error {
 		})
 		i.log.Info("listening", zap.String("listener", l.name), zap.Stringer("address", l.socket.Addr()))
 	}
-	var err error
-	if i.fetcher != nil {
-		err = i.fetcher.Start(ctx)
-	}
+	running.Go(func() { i.intake.Run(background) })
+	waiting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	starting, err := i.startFetcher(waiting)
 	if err == nil {
 		i.log.Info("started", zap.String("version", thisBuild().Version), zap.Bool("receive", i.cfg.Receive), zap.Int("workers", i.cfg.Workers))
 		select {
@@ -194,6 +198,8 @@ func (i *instance) run(ctx context.Context) error {
 		case err = <-failed:
 		}
 	}
+	giveUp()
+	<-starting
 	err = errors.Join(err, i.stop(context.WithoutCancel(ctx)))
 	endBackground()
 	running.Wait()
@@ -261,6 +267,11 @@ func (i *instance) close() {
 	}
 	if i.jumio != nil {
 		i.jumio.Close()
+	}
+	if i.intake != nil {
+		if err := i.intake.Close(); err != nil {
+			i.log.Error("could not close the spool", zap.Error(err))
+		}
 	}
 	if i.store != nil {
 		i.store.Close()

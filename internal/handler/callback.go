@@ -51,13 +51,17 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	// A callback that has arrived is stored even when nobody waits for the
 	// answer any more.
 	ctx := context.WithoutCancel(r.Context())
-	if err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields)); err != nil {
+	spooled, err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields))
+	if err != nil {
 		x.err = err
 		x.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		x.problem(http.StatusServiceUnavailable, "")
 		return
 	}
 	x.outcome = outcomeStored
+	if spooled {
+		x.outcome = outcomeSpooled
+	}
 	x.WriteHeader(http.StatusOK)
 }
 

@@ -132,6 +132,15 @@ func TestContractTable(t *testing.T) {
 		})
 	}
 
+	t.Run("in the spool: 200", func(t *testing.T) {
+		r := start(t, nil)
+		r.store.spooled = true
+		if a := r.post(guideExample); a.StatusCode != http.StatusOK {
+			t.Errorf("%d", a.StatusCode)
+		}
+		r.wantOutcomes(map[string]int{"spooled": 1})
+	})
+
 	t.Run("admin listener: GET /metrics", func(t *testing.T) {
 		r := start(t, nil)
 		a := r.get("http://" + r.admin + "/metrics")
