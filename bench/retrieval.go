@@ -20,6 +20,7 @@ const (
 	// journeyKind has three images.
 	journeyKind   = "passed-passport"
 	imagesEach    = 3
+	detailsBytes  = 6 << 10
 	imageBytes    = 200 << 10
 	bigImageBytes = 10 << 20
 	// retrievalWorkers is callbackd's default, and the bare loop's number of
@@ -99,15 +100,15 @@ func (b *bench) images(ctx context.Context) (err error) {
 	return nil
 }
 
-// startSandbox starts a stand-in for Jumio that has images of that size, and no
-// limit on requests.
+// startSandbox starts a stand-in for Jumio that has details of about
+// detailsBytes, images of that size, and no limit on requests.
 func (b *bench) startSandbox(ctx context.Context, size int) (*server, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s, err := b.startServer(ctx, "the sandbox", address, nil, b.callbackd, "sandbox", "--listen", address,
-		"--fast-images", "--image-bytes", strconv.Itoa(size), "--max-journeys", "1000000", "--log-level", "error")
+		"--fast-images", "--image-bytes", strconv.Itoa(size), "--details-bytes", strconv.Itoa(detailsBytes), "--max-journeys", "1000000", "--log-level", "error")
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,7 @@ func newSandboxCommand() *cobra.Command {
 	flags.Float64Var(&f.FaultRate, "fault-rate", 0, "share of journeys, 0 to 1, that draw a fault")
 	flags.Var(&f.pool, "fault-pool", "`fault` to draw from instead of the built-in ones, which all pass; can be given again")
 	flags.IntVar(&f.Attempts, "attempts", 10, "retrievals that the client makes, for the end states in the ledger")
+	flags.IntVar(&f.DetailsBytes, "details-bytes", 0, "pad details to about this many bytes, by data.dlCategories of the extraction")
 	flags.IntVar(&f.ImageBytes, "image-bytes", 0, "pad images to this many bytes")
 	flags.BoolVar(&f.FastImages, "fast-images", false, "draw one picture per document instead of one per person, for benchmarks")
 	flags.IntVar(&f.MaxJourneys, "max-journeys", 20_000, "journeys remembered; older ones are forgotten")

@@ -75,6 +75,11 @@ type Config struct {
 	// needed for the expected end states; 10 when zero, as the guide allows.
 	Attempts int
 
+	// DetailsBytes pads the details to about this size, by a list of driving
+	// licence categories in the first extraction's data; the guide has that list,
+	// and nothing is to be retrieved for it. Longer details, and those without
+	// extraction data, stay as they are.
+	DetailsBytes int
 	// ImageBytes pads every image to this size; a larger one stays as it is.
 	ImageBytes int
 	// FastImages draws one picture per document and part instead of one per
@@ -147,6 +152,7 @@ func (c Config) validate() error {
 	check(isShare(c.Intermediate), "the share of intermediate callbacks %g is not between 0 and 1", c.Intermediate)
 	check(isShare(c.FaultRate), "the fault rate %g is not between 0 and 1", c.FaultRate)
 	check(c.Attempts > 0, "the number of attempts %d is not positive", c.Attempts)
+	check(c.DetailsBytes >= 0, "the size of details %d is negative", c.DetailsBytes)
 	check(c.ImageBytes >= 0, "the image size %d is negative", c.ImageBytes)
 	check(c.MaxJourneys > 0, "the number of journeys kept %d is not positive", c.MaxJourneys)
 	if c.CallbackURL != "" {

@@ -142,6 +142,9 @@ func (j *Journey) details() *details {
 	if j.kind.adjust != nil {
 		j.kind.adjust(j, d)
 	}
+	if j.detailsBytes > 0 {
+		d.pad(j.detailsBytes, j.paper)
+	}
 	return d
 }
 
@@ -272,7 +275,7 @@ func (j *Journey) extractionData() map[string]any {
 		mrz := h.mrz(doc)
 		data["optionalMrzField1"], data["optionalMrzField2"] = mrz[0][2:], mrz[1][28:]
 	case drivingLicense:
-		data["dlCategories"] = []map[string]any{{"category": "B", "issueDate": doc.issued.Format(time.DateOnly), "expiryDate": doc.expires.Format(time.DateOnly)}}
+		data["dlCategories"] = []dlCategory{newDLCategory("B", doc)}
 	case visa:
 		data["visaCategory"], data["numberOfEntries"], data["durationOfStay"], data["passportNumber"] = "C", "MULT", "090 DAYS", doc.number
 	}

@@ -41,6 +41,7 @@ type Journey struct {
 	created      time.Time
 	faults       *faultQueue
 	attempts     int // that the other side makes
+	detailsBytes int // Config.DetailsBytes
 
 	mu       sync.Mutex // guards what follows
 	lastSent time.Time  // newest callbackSentAt
@@ -234,7 +235,7 @@ func (s *Sandbox) generate(k Kind, index uint64, options journeyOptions) *Journe
 	j.Faults = slices.Concat(s.cfg.Faults, options.faults, s.drawFaults(j))
 	j.Faults = slices.DeleteFunc(j.Faults, func(f Fault) bool { return f.Endpoint == EndpointToken })
 	j.faults = newFaultQueue(j.Faults, EndpointStatus, EndpointDetails, EndpointImage)
-	j.attempts = s.cfg.Attempts
+	j.attempts, j.detailsBytes = s.cfg.Attempts, s.cfg.DetailsBytes
 	return j
 }
 

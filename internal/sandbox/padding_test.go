@@ -1,0 +1,76 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"callbackd/internal/jumio"
+)
+
+// unpadded is what stands in the details besides the padding.
+func unpadded(t *testing.T, body []byte) map[string]any {
+	t.Helper()
+	var doc map[string]any
+	if err := json.Unmarshal(body, &doc); err != nil {
+		t.Fatalf("padded details are no JSON: %v", err)
+	}
+	capabilities, _ := doc["capabilities"].(map[string]any)
+	extractions, _ := capabilities["extraction"].([]any)
+	for _, extraction := range extractions {
+		if data, ok := extraction.(map[string]any)["data"].(map[string]any); ok {
+			delete(data, "dlCategories")
+		}
+	}
+	return doc
+}
+
+func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
+	client, err := jumio.New(jumio.Config{
+		Credentials: jumio.Credentials{ClientID: "sandbox", ClientSecret: "sandbox"}, UserAgent: "Example Tests/v1.0",
+		RPS: 1, MaxImageBytes: 1, ProgressTimeout: time.Second,
+	}, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	parse := func(body []byte) *jumio.Details {
+		d, err := client.ParseDetails(body, jumio.Workflow{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+	for _, size := range []int{6144, 100_000} {
+		plain, padded := start(t, Config{Now: clock}), start(t, Config{Now: clock, DetailsBytes: size})
+		for _, kind := range []string{"passed-passport", "passed-driving-license", "odd-nul-in-string", "odd-foreign-facemap"} {
+			before := jsonResponse(journey(t, plain, kind).details()).body
+			after := jsonResponse(journey(t, padded, kind).details()).body
+			if len(after) < size*98/100 || len(after) > size*102/100 {
+				t.Errorf("%s: %d bytes of details, want about %d", kind, len(after), size)
+			}
+			if diff := cmp.Diff(unpadded(t, before), unpadded(t, after)); diff != "" {
+				t.Errorf("%s: padding changes more than dlCategories:\n%s", kind, diff)
+			}
+			if diff := cmp.Diff(parse(before), parse(after)); diff != "" {
+				t.Errorf("%s: padding changes what is to be retrieved:\n%s", kind, diff)
+			}
+		}
+	}
+}
+
+func TestDetailsThatCannotBePaddedStayAsTheyAre(t *testing.T) {
+	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+	for kind, size := range map[string]int{"passed-driving-license": 1000, "passed-authentication": 6144, "session-expired": 6144, "odd-empty-data": 6144} {
+		plain, padded := start(t, Config{Now: clock}), start(t, Config{Now: clock, DetailsBytes: size})
+		before, after := jsonResponse(journey(t, plain, kind).details()).body, jsonResponse(journey(t, padded, kind).details()).body
+		if diff := cmp.Diff(string(before), string(after)); diff != "" {
+			t.Errorf("%s changes:\n%s", kind, diff)
+		}
+	}
+}
