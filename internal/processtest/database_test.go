@@ -96,6 +96,16 @@ func (db *database) awaitState(id, state string) workflow {
 	return w
 }
 
+// wantNoneTwice demands that no workflow execution stands twice in
+// jumio.callbacks.
+func (db *database) wantNoneTwice() {
+	db.t.Helper()
+	twice := db.count(`SELECT count(*) FROM (SELECT FROM jumio.callbacks GROUP BY workflow_execution_id HAVING count(*) > 1) AS twice`)
+	if twice > 0 {
+		db.t.Errorf("%d callbacks that were posted once are stored more than once", twice)
+	}
+}
+
 // wantCallbacks demands that every one of the workflow executions stands in
 // jumio.callbacks.
 func (db *database) wantCallbacks(ids []string) {

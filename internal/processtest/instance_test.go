@@ -196,6 +196,10 @@ func get(url string) (*answer, error) {
 }
 
 func tryPost(url, from, contentType, body string) (*answer, error) {
+	return postBy(client, url, from, contentType, body)
+}
+
+func postBy(c *http.Client, url, from, contentType, body string) (*answer, error) {
 	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -204,7 +208,7 @@ func tryPost(url, from, contentType, body string) (*answer, error) {
 		r.Header.Set("X-Forwarded-For", from)
 	}
 	r.Header.Set("Content-Type", contentType)
-	return do(client, r)
+	return do(c, r)
 }
 
 // wantCode fails the test unless the answer has the status.

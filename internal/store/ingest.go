@@ -195,7 +195,9 @@ func (in *ingest) insertBatch(ctx context.Context, batch []*pending) error {
 	}
 	rows = append(rows, copyTrailer...)
 	err := in.copyCallbacks(ctx, rows)
-	if cap(rows) <= maxBufferKept {
+	// When the connection breaks, the driver returns while it may still be
+	// reading the buffer.
+	if err == nil && cap(rows) <= maxBufferKept {
 		*buffer = rows
 		in.buffers.Put(buffer)
 	}
