@@ -179,30 +179,3 @@ func TestTheLongestPermissionWins(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkCheck(b *testing.B) {
-	f, _ := newFilter(b, Config{
-		TrustedProxies: prefixes(b, testTrusted...),
-		AllowedCIDRs:   prefixes(b, "192.0.2.0/24", "2001:db8::/32"),
-		JumioIPs:       []string{"us", "eu", "sg"},
-	}, nil)
-	direct := request(jumio + ":40000")
-	proxied := request(lb)
-	proxied.Header["X-Forwarded-For"] = []string{"198.51.100.1, " + jumio + ", 10.0.0.2"}
-	b.Run("direct", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if !f.Check(direct).Allowed {
-				b.Fatal("refused")
-			}
-		}
-	})
-	b.Run("behind a load balancer", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if !f.Check(proxied).Allowed {
-				b.Fatal("refused")
-			}
-		}
-	})
-}
