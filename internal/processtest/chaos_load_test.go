@@ -3,6 +3,7 @@ package processtest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -219,6 +220,13 @@ func (j *chaosJourney) post(status string) (acknowledged bool, err error) {
 		l.t.Errorf("a callback is answered with %d: %s", a.code, a.body)
 		return false, fmt.Errorf("answered with %d", a.code)
 	}
+}
+
+// counts are the answers so far, by status.
+func (l *chaosLoad) counts() map[int]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.codes)
 }
 
 // chaosKinds all end in the state retrieved.

@@ -1,0 +1,135 @@
+package processtest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"callbackd/internal/pgserver"
+)
+
+// TestChaosPostgres: whatever happens to Postgres, no callback that was answered
+// with 200 is lost, and all goes on by itself once it is over.
+func TestChaosPostgres(t *testing.T) {
+	t.Parallel()
+	postgres := ownPostgres(t)
+	r := newChaosRig(t, postgres.DSN("postgres"))
+	r.serve(roleBoth)
+	r.warmUp()
+	long := times(10*time.Second, 2*time.Second)
+	for _, f := range []struct {
+		name   string
+		repeat int
+		happen func()
+	}{
+		{"Postgres killed (immediate shutdown) and restarted", times(5, 1), func() { r.killPostgres(postgres, long) }},
+		{"every connection terminated", times(10, 2), r.terminateConnections},
+		{"max_connections exhausted", times(3, 1), func() { r.exhaustConnections(long) }},
+		{"callbacks locked (ACCESS EXCLUSIVE)", times(3, 1), func() { r.lockCallbacks(long) }},
+		{"default_transaction_read_only", times(3, 1), func() { r.makeReadOnly(long) }},
+		{"disk full", times(3, 1), func() { r.fillDisk(postgres, long) }},
+	} {
+		for range f.repeat {
+			r.load.start()
+			r.awaitMore(chaosSenders)
+			r.moment(500 * time.Millisecond)
+			r.fault(f.name)
+			f.happen()
+			r.awaitMore(chaosSenders)
+			r.settle()
+		}
+	}
+}
+
+func (r *chaosRig) killPostgres(postgres *pgserver.Server, away time.Duration) {
+	r.t.Helper()
+	if err := postgres.Kill(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.awaitDegraded()
+	hold(away)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	if err := postgres.Restart(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *chaosRig) terminateConnections() {
+	r.t.Helper()
+	r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callbackd'`)
+}
+
+// exhaustConnections takes every connection that the server allows, those of
+// callbackd too.
+func (r *chaosRig) exhaustConnections(long time.Duration) {
+	r.t.Helper()
+	var taken []*pgx.Conn
+	defer func() {
+		for _, conn := range taken {
+			_ = conn.Close(r.t.Context()) // it has served
+		}
+	}()
+	admin := r.connect()
+	defer admin.Close(r.t.Context())
+	full := func() error {
+		conn, err := pgx.Connect(r.t.Context(), r.dsn)
+		var refused *pgconn.PgError
+		switch {
+		case errors.As(err, &refused) && refused.Code == pgerrcode.TooManyConnections:
+		case err != nil:
+			return err
+		default:
+			taken = append(taken, conn)
+			return errors.New("there is still room")
+		}
+		var theirs int
+		err = admin.QueryRow(r.t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'callbackd'`).Scan(&theirs)
+		if err == nil && theirs > 0 {
+			err = errors.New("callbackd still has connections")
+		}
+		return err
+	}
+	eventually(r.t, patience, full)
+	r.awaitDegraded()
+	hold(long)
+}
+
+func (r *chaosRig) connect() *pgx.Conn {
+	r.t.Helper()
+	conn, err := pgx.Connect(r.t.Context(), r.dsn)
+	if err != nil {
+		r.t.Fatalf("connect: %v", err)
+	}
+	return conn
+}
+
+func (r *chaosRig) lockCallbacks(long time.Duration) {
+	r.t.Helper()
+	err := pgx.BeginFunc(r.t.Context(), r.db.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(r.t.Context(), `LOCK TABLE callbackd.callbacks IN ACCESS EXCLUSIVE MODE`)
+		if err == nil {
+			r.awaitDegraded()
+			hold(long)
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatalf("lock callbackd.callbacks: %v", err)
+	}
+}
+
+func (r *chaosRig) makeReadOnly(long time.Duration) {
+	r.t.Helper()
+	r.exec(`ALTER SYSTEM SET default_transaction_read_only = on`)
+	r.exec(`SELECT pg_reload_conf()`)
+	r.awaitDegraded()
+	hold(long)
+	r.exec(`ALTER SYSTEM RESET default_transaction_read_only`)
+	r.exec(`SELECT pg_reload_conf()`)
+}
