@@ -15,6 +15,8 @@ import (
 // diskSize is that of the file system which is filled.
 const diskSize = 32 << 20
 
+const diskFull = "disk full"
+
 // fillDisk moves the table of callbacks to a small file system and fills that.
 // Mounting one needs root; where it cannot be had, the ledger says so.
 func (r *chaosRig) fillDisk(postgres *pgserver.Server, long time.Duration) {
@@ -23,8 +25,8 @@ func (r *chaosRig) fillDisk(postgres *pgserver.Server, long time.Duration) {
 	dir := filepath.Join(postgres.Dir(), tablespace)
 	if r.db.count(`SELECT count(*) FROM pg_tablespace WHERE spcname = $1`, tablespace) == 0 {
 		if err := r.mountSmall(dir, postgres.Dir()); err != nil {
-			delete(r.line.faults, "disk full")
-			r.line.notDone = append(r.line.notDone, fmt.Sprintf("%s: disk full: %v", r.t.Name(), err))
+			delete(r.line.faults, diskFull)
+			r.line.notDone = append(r.line.notDone, fmt.Sprintf("%s in %s: %v", diskFull, r.t.Name(), err))
 			return
 		}
 		r.exec(`CREATE TABLESPACE ` + tablespace + ` LOCATION '` + dir + `'`)

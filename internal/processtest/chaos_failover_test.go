@@ -46,6 +46,7 @@ func failOver(t *testing.T) {
 	if err := primary.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	r.stranded = true
 	r.awaitDegraded()
 	if err := standby.Promote(ctx); err != nil {
 		t.Fatal(err)

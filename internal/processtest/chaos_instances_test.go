@@ -23,7 +23,7 @@ func TestChaosInstances(t *testing.T) {
 		r.fault("SIGKILL of one of three")
 		victim := r.instances[r.rng.IntN(len(r.instances))]
 		victim.kill()
-		r.killed = true
+		r.stranded = true
 		r.restart(victim)
 	}
 	r.awaitMore(chaosSenders)

@@ -13,21 +13,17 @@ import (
 func TestChaosJumio(t *testing.T) {
 	t.Parallel()
 	r := newChaosRig(t, migrated(t))
-	delays := chaosDelays
-	if *chaosFull {
-		delays = "0s,1s,2s,4s,8s,15s,20s,30s,30s,30s,30s,30s,30s" // outlast two minutes
-	}
-	r.serve(roleBoth, "CALLBACKD_RETRIEVAL_DELAYS="+delays)
+	r.serve(roleBoth)
 	r.warmUp()
 	for _, f := range []struct {
 		name   string
 		long   time.Duration
 		faults []string
 	}{
-		{"Jumio answers 5xx", times(2*time.Minute, 4*time.Second), []string{"token:503", "status:500", "details:502", "image:503"}},
-		{"Jumio answers 429", times(time.Minute, 4*time.Second), []string{"details:429:0:retry-after=1s", "image:429:0:retry-after=2s"}},
-		{"images stop half-way", times(30*time.Second, 3*time.Second), []string{"image:truncated"}},
-		{"Jumio hangs up", times(30*time.Second, 3*time.Second), []string{"details:reset", "image:reset"}},
+		{"Jumio answers 5xx", times(2*time.Minute, 2*time.Second), []string{"token:503", "status:500", "details:502", "image:503"}},
+		{"Jumio answers 429", times(time.Minute, 2*time.Second), []string{"details:429:0:retry-after=1s", "image:429:0:retry-after=2s"}},
+		{"images stop half-way", times(30*time.Second, 2*time.Second), []string{"image:truncated"}},
+		{"Jumio hangs up", times(30*time.Second, 2*time.Second), []string{"details:reset", "image:reset"}},
 	} {
 		r.load.start()
 		r.awaitMore(chaosSenders)

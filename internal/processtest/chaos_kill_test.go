@@ -40,7 +40,7 @@ func TestChaosKilledWorker(t *testing.T) {
 		r.moment(1500 * time.Millisecond)
 		r.fault("SIGKILL of the worker")
 		worker.kill()
-		r.killed = true
+		r.stranded = true
 		r.restart(worker)
 	}
 	r.awaitMore(chaosSenders)

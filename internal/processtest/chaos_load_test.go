@@ -63,11 +63,13 @@ func newChaosLoad(t *testing.T, jumio *jumioSandbox) *chaosLoad {
 // start begins to send; stop must follow.
 func (l *chaosLoad) start() {
 	l.stopping = make(chan struct{})
-	for range chaosSenders {
+	for n := range chaosSenders {
 		rng := rand.New(rand.NewPCG(l.draw(), l.draw()))
 		l.senders.Go(func() {
+			retrieve := n == 0 // one retrieval at least
 			for l.pause(time.Duration(100+rng.IntN(200)) * time.Millisecond) {
-				l.journey(rng)
+				l.journey(rng, retrieve || l.hot)
+				retrieve = false
 			}
 		})
 	}
@@ -95,11 +97,12 @@ func (l *chaosLoad) draw() uint64 {
 	return l.rng.Uint64()
 }
 
-// journey delivers the callbacks of one workflow execution.
-func (l *chaosLoad) journey(rng *rand.Rand) {
+// journey delivers the callbacks of one workflow execution, of one that is
+// retrieved if retrieve says so.
+func (l *chaosLoad) journey(rng *rand.Rand, retrieve bool) {
 	j := chaosJourney{load: l, rng: rng, sentAt: time.Now().Add(-time.Minute)}
 	switch draw := rng.Float64(); {
-	case l.hot || draw < 0.25:
+	case retrieve || draw < 0.25:
 		if !j.retrievable() {
 			return
 		}

@@ -17,37 +17,40 @@ import (
 // with 200 is lost, and all goes on by itself once it is over.
 func TestChaosPostgres(t *testing.T) {
 	t.Parallel()
-	postgres := ownPostgres(t)
-	r := newChaosRig(t, postgres.DSN("postgres"))
-	r.serve(roleBoth)
-	r.warmUp()
-	long := times(10*time.Second, 2*time.Second)
 	for _, f := range []struct {
-		name   string
-		repeat int
-		happen func()
+		name, kind string
+		repeat     int
+		happen     func(*chaosRig, *pgserver.Server, time.Duration)
 	}{
-		{"Postgres killed (immediate shutdown) and restarted", times(5, 1), func() { r.killPostgres(postgres, long) }},
-		{"every connection terminated", times(10, 2), r.terminateConnections},
-		{"max_connections exhausted", times(3, 1), func() { r.exhaustConnections(long) }},
-		{"callbacks locked (ACCESS EXCLUSIVE)", times(3, 1), func() { r.lockCallbacks(long) }},
-		{"default_transaction_read_only", times(3, 1), func() { r.makeReadOnly(long) }},
-		{"disk full", times(3, 1), func() { r.fillDisk(postgres, long) }},
+		{"Killed", "Postgres killed (immediate shutdown) and restarted", times(5, 1), (*chaosRig).killPostgres},
+		{"Terminated", "every connection terminated", times(20, 2), (*chaosRig).terminateConnections},
+		{"Exhausted", "max_connections exhausted", times(3, 1), (*chaosRig).exhaustConnections},
+		{"Locked", "callbacks locked (ACCESS EXCLUSIVE)", times(3, 1), (*chaosRig).lockCallbacks},
+		{"ReadOnly", "default_transaction_read_only", times(3, 1), (*chaosRig).makeReadOnly},
+		{"DiskFull", diskFull, times(3, 1), (*chaosRig).fillDisk},
 	} {
-		for range f.repeat {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			postgres := ownPostgres(t)
+			r := newChaosRig(t, postgres.DSN("postgres"))
+			r.serve(roleBoth)
+			r.warmUp()
 			r.load.start()
-			r.awaitMore(chaosSenders)
-			r.moment(500 * time.Millisecond)
-			r.fault(f.name)
-			f.happen()
+			for range f.repeat {
+				r.awaitMore(chaosSenders)
+				r.moment(500 * time.Millisecond)
+				r.fault(f.kind)
+				f.happen(r, postgres, times(10*time.Second, 2*time.Second))
+			}
 			r.awaitMore(chaosSenders)
 			r.settle()
-		}
+		})
 	}
 }
 
 func (r *chaosRig) killPostgres(postgres *pgserver.Server, away time.Duration) {
 	r.t.Helper()
+	r.stranded = true
 	if err := postgres.Kill(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -60,15 +63,17 @@ func (r *chaosRig) killPostgres(postgres *pgserver.Server, away time.Duration) {
 	}
 }
 
-func (r *chaosRig) terminateConnections() {
+func (r *chaosRig) terminateConnections(*pgserver.Server, time.Duration) {
 	r.t.Helper()
+	r.stranded = true
 	r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callbackd'`)
 }
 
 // exhaustConnections takes every connection that the server allows, those of
 // callbackd too.
-func (r *chaosRig) exhaustConnections(long time.Duration) {
+func (r *chaosRig) exhaustConnections(_ *pgserver.Server, long time.Duration) {
 	r.t.Helper()
+	r.stranded = true
 	var taken []*pgx.Conn
 	defer func() {
 		for _, conn := range taken {
@@ -109,7 +114,7 @@ func (r *chaosRig) connect() *pgx.Conn {
 	return conn
 }
 
-func (r *chaosRig) lockCallbacks(long time.Duration) {
+func (r *chaosRig) lockCallbacks(_ *pgserver.Server, long time.Duration) {
 	r.t.Helper()
 	err := pgx.BeginFunc(r.t.Context(), r.db.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(r.t.Context(), `LOCK TABLE callbackd.callbacks IN ACCESS EXCLUSIVE MODE`)
@@ -124,7 +129,7 @@ func (r *chaosRig) lockCallbacks(long time.Duration) {
 	}
 }
 
-func (r *chaosRig) makeReadOnly(long time.Duration) {
+func (r *chaosRig) makeReadOnly(_ *pgserver.Server, long time.Duration) {
 	r.t.Helper()
 	r.exec(`ALTER SYSTEM SET default_transaction_read_only = on`)
 	r.exec(`SELECT pg_reload_conf()`)

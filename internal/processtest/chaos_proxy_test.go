@@ -19,6 +19,7 @@ type brokenNetwork struct {
 // startNetwork opens a way to the server's address.
 func startNetwork(t *testing.T, to string) *brokenNetwork {
 	t.Helper()
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some of the library's parts have no logger of their own
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	n := &brokenNetwork{t, toxiproxy.NewProxy(server, t.Name(), "127.0.0.1:0", to)}
 	if err := n.proxy.Start(); err != nil {

@@ -16,10 +16,6 @@ import (
 )
 
 const (
-	// chaosDelays are thirteen attempts: enough for the faults of the short
-	// version, and for those of the full one that last seconds.
-	chaosDelays = "0s,500ms,1s,1s,2s,2s,3s,3s,5s,5s,8s,10s,10s"
-
 	// takeOverTime is within what a dead worker's retrieval is taken over, with
 	// time for the retrieval itself.
 	takeOverTime = 5 * time.Minute
@@ -29,6 +25,11 @@ const (
 	// Sixteen senders leak more than that in a second.
 	goroutineSlack = 24
 )
+
+// chaosDelays outlast the faults: two minutes in full, half a minute in short.
+func chaosDelays() string {
+	return times("0s,1s,2s,4s,8s,15s,20s,30s,30s,30s,30s,30s,30s", "0s"+strings.Repeat(",1s", 30))
+}
 
 // chaosRig is callbackd under load, and all that it stands on.
 type chaosRig struct {
@@ -40,8 +41,10 @@ type chaosRig struct {
 	jumio     *jumioSandbox
 	load      *chaosLoad
 	instances []*chaosInstance
-	// killed says that retrievals may have been left by dead workers.
-	killed bool
+	// stranded says that jobs may be marked as running that no worker has: a
+	// killed one's, and those that a worker took over a connection which broke
+	// before it heard of them.
+	stranded bool
 	// calm is how many goroutines a fresh instance has, by its role.
 	calm map[string]float64
 }
@@ -93,7 +96,7 @@ const (
 // serve adds an instance of the role; more settings replace the usual ones.
 func (r *chaosRig) serve(role string, more ...string) *chaosInstance {
 	r.t.Helper()
-	environ := append(retrieving(r.dsn, r.jumio), "CALLBACKD_WORKERS=4", "CALLBACKD_RETRIEVAL_DELAYS="+chaosDelays,
+	environ := append(retrieving(r.dsn, r.jumio), "CALLBACKD_WORKERS=4", "CALLBACKD_RETRIEVAL_DELAYS="+chaosDelays(),
 		"CALLBACKD_STORE_TIMEOUT=1s", "CALLBACKD_SHUTDOWN_TIMEOUT=5s")
 	switch role {
 	case roleReceiver:
@@ -165,21 +168,21 @@ func (r *chaosRig) settle() {
 	r.t.Helper()
 	r.load.stop()
 	limit := 3 * patience
-	if r.killed {
+	if r.stranded {
 		limit += takeOverTime
 		if !*chaosFull {
 			r.turnClock()
 		}
 	}
 	eventually(r.t, limit, r.settled)
-	r.killed = false
+	r.stranded = false
 	r.audit()
 	eventually(r.t, patience, r.atRest)
 }
 
-// turnClock saves the short version the three minutes after which a dead
-// worker's retrieval is taken over: the workers are stopped in good order, so
-// that what is still marked as running was left by killed ones, and is made older.
+// turnClock saves the short version the three minutes after which a stranded
+// retrieval is taken over: the workers are stopped in good order, so that what is
+// still marked as running is stranded, and made older.
 func (r *chaosRig) turnClock() {
 	r.t.Helper()
 	for _, i := range r.instances {
@@ -188,6 +191,7 @@ func (r *chaosRig) turnClock() {
 		}
 	}
 	r.exec(`UPDATE callbackd.river_job SET attempted_at = attempted_at - interval '1 hour' WHERE state = 'running'`)
+	r.exec(`DELETE FROM callbackd.river_leader`) // a killed leader's term is over, too
 	r.exec(`UPDATE callbackd.workflow_executions SET lease_until = clock_timestamp() WHERE lease_until IS NOT NULL`)
 	for _, i := range r.instances {
 		if i.role != roleReceiver {
@@ -313,7 +317,7 @@ func (r *chaosRig) sentJourneys() []sandbox.Entry {
 	return slices.DeleteFunc(r.jumio.ledger().Journeys, func(e sandbox.Entry) bool { return !sent[e.WorkflowExecutionID] })
 }
 
-// downloadedTwice: no more than one retrieval of a workflow execution ran at a
+// checkDownloads: no more than one retrieval of a workflow execution ran at a
 // time, and nothing was downloaded again for the same retrieval. Where workers
 // are killed or the database fails, the second cannot be demanded: what had not
 // been stored yet has to be fetched again.
