@@ -17,6 +17,7 @@ import (
 	"callbackd/internal/config"
 	"callbackd/internal/fetcher"
 	"callbackd/internal/handler"
+	"callbackd/internal/intake"
 	"callbackd/internal/ipfilter"
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
@@ -26,8 +27,8 @@ import (
 const jumioProgressTimeout = 30 * time.Second
 
 // otherConnections are what an instance needs of the pool besides one for each
-// worker: the two writers, promotion and its listener, River's own, probes,
-// rejected callbacks, remembered addresses.
+// worker: the two writers, the mover of the spool, promotion and its listener,
+// River's own, probes, rejected callbacks, remembered addresses.
 const otherConnections = 12
 
 // instance is one running callbackd: its listeners are bound, nothing is
@@ -36,12 +37,14 @@ type instance struct {
 	cfg      *config.Config
 	log      *zap.Logger
 	store    *store.Store
+	intake   *intake.Intake
 	filter   *ipfilter.Filter // nil on a worker-only instance
 	handler  *handler.Handler
 	jumio    *jumio.Client    // nil on a receive-only instance
 	fetcher  *fetcher.Fetcher // nil on a receive-only instance
 	callback *listener        // nil on a worker-only instance
 	admin    *listener
+	migrated bool // or need not be
 }
 
 // listener is a server with its socket.
@@ -52,9 +55,9 @@ type listener struct {
 }
 
 // newInstance connects to the database, checks its schema, and binds the
-// listeners.
+// listeners. With a spool, the database may be away.
 func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *instance, err error) {
-	i := &instance{cfg: cfg, log: log}
+	i := &instance{cfg: cfg, log: log, migrated: !cfg.MigrateOnStart}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -68,7 +71,7 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *i
 	if err != nil {
 		return nil, err
 	}
-	if err := i.store.CheckSchema(ctx); err != nil {
+	if err := i.newIntake(ctx, reg); err != nil {
 		return nil, err
 	}
 	if cfg.Receive {
@@ -98,6 +101,44 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *i
 	return i, nil
 }
 
+func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (err error) {
+	dir := i.cfg.SpoolDir
+	if !i.cfg.Receive {
+		dir = ""
+	}
+	i.intake, err = intake.New(intake.Options{
+		Store: i.store, SpoolDir: dir, SpoolMaxBytes: i.cfg.SpoolMaxBytes, Check: i.checkDatabase, Log: i.log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	return i.intake.Start(ctx)
+}
+
+// checkDatabase returns nil when the database is fit for this instance. The
+// first time it brings the schema up to date, if it is to; before that, it asks
+// whether the database is there, which must not take as long as a migration may.
+func (i *instance) checkDatabase(ctx context.Context) error {
+	if i.cfg.SpoolDir != "" {
+		if err := i.awaitAnswer(ctx); err != nil {
+			return err
+		}
+	}
+	if !i.migrated {
+		if err := migrateUp(ctx, i.cfg.DatabaseURL); err != nil {
+			return err
+		}
+		i.migrated = true
+	}
+	return i.store.CheckSchema(ctx)
+}
+
+func (i *instance) awaitAnswer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, i.cfg.StoreTimeout)
+	defer cancel()
+	return i.store.Ready(ctx)
+}
+
 func newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	b := thisBuild()
@@ -123,7 +164,7 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes, StoreTimeout: i.cfg.StoreTimeout,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Store: i.store, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
+		Check: i.check, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
 	})
 	return err
 }
@@ -174,6 +215,7 @@ func (i *instance) run(ctx context.Context) error {
 				failed <- fmt.Errorf("keep the allowlist: %w", err)
 			}
 		})
+		running.Go(func() { i.rememberAddresses(background) })
 	}
 	for _, l := range i.listeners() {
 		running.Go(func() {
@@ -183,10 +225,10 @@ func (i *instance) run(ctx context.Context) error {
 		})
 		i.log.Info("listening", zap.String("listener", l.name), zap.Stringer("address", l.socket.Addr()))
 	}
-	var err error
-	if i.fetcher != nil {
-		err = i.fetcher.Start(ctx)
-	}
+	running.Go(func() { i.intake.Run(background) })
+	waiting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	starting, err := i.startFetcher(waiting)
 	if err == nil {
 		i.log.Info("started", zap.String("version", thisBuild().Version), zap.Bool("receive", i.cfg.Receive), zap.Int("workers", i.cfg.Workers))
 		select {
@@ -194,6 +236,8 @@ func (i *instance) run(ctx context.Context) error {
 		case err = <-failed:
 		}
 	}
+	giveUp()
+	<-starting
 	err = errors.Join(err, i.stop(context.WithoutCancel(ctx)))
 	endBackground()
 	running.Wait()
@@ -203,6 +247,61 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	return err
 }
+
+// rememberAddresses has the allowlist read the remembered addresses once the
+// database is fit, unless it was at the start.
+func (i *instance) rememberAddresses(ctx context.Context) {
+	select {
+	case <-i.intake.Fit():
+		return
+	default:
+	}
+	select {
+	case <-i.intake.Fit():
+		i.filter.Refresh()
+	case <-ctx.Done():
+	}
+}
+
+// startFetcher starts the worker side, or has it started as soon as the database
+// is fit. The channel is closed when the start has been made or given up.
+func (i *instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
+	done := make(chan struct{})
+	if i.fetcher == nil {
+		close(done)
+		return done, nil
+	}
+	select {
+	case <-i.intake.Fit():
+		close(done)
+		return done, i.fetcher.Start(ctx)
+	default:
+	}
+	go func() {
+		defer close(done)
+		select {
+		case <-i.intake.Fit():
+		case <-ctx.Done():
+			return
+		}
+		for {
+			err := i.fetcher.Start(ctx)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			i.log.Error("could not start the worker, trying again", zap.Error(err))
+			select {
+			case <-time.After(workerRetry):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return done, nil
+}
+
+// workerRetry is the pause after a start of the worker that failed.
+const workerRetry = time.Second
 
 // listeners are those of this instance, the admin listener first.
 func (i *instance) listeners() []*listener {
@@ -261,6 +360,11 @@ func (i *instance) close() {
 	}
 	if i.jumio != nil {
 		i.jumio.Close()
+	}
+	if i.intake != nil {
+		if err := i.intake.Close(); err != nil {
+			i.log.Error("could not close the spool", zap.Error(err))
+		}
 	}
 	if i.store != nil {
 		i.store.Close()

@@ -36,11 +36,6 @@ worker-only one. All settings come from the environment:
 
 // serve runs one instance until ctx ends.
 func serve(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
-	if cfg.MigrateOnStart {
-		if err := migrateUp(ctx, cfg.DatabaseURL); err != nil {
-			return err
-		}
-	}
 	i, err := newInstance(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -53,9 +53,7 @@ func (c *Config) check(p *problems) {
 	ensure(c.DNSGrace >= 0, "CALLBACKD_DNS_GRACE")
 	ensure(within(c.MaxBodyBytes, 1, 64<<20), "CALLBACKD_MAX_BODY_BYTES")
 	ensure(c.StoreTimeout > 0, "CALLBACKD_STORE_TIMEOUT")
-	if c.SpoolDir != "" {
-		p.say("CALLBACKD_SPOOL_DIR", "is "+quote(c.SpoolDir)+": not supported by this version, want no value")
-	}
+	ensure(c.SpoolDir == strings.TrimSpace(c.SpoolDir), "CALLBACKD_SPOOL_DIR")
 	ensure(c.SpoolMaxBytes >= 1, "CALLBACKD_SPOOL_MAX_BYTES")
 	ensure(c.UserReferenceKey == "" || strings.TrimSpace(c.UserReferenceKey) != "", "CALLBACKD_USER_REFERENCE_KEY")
 	ensure(c.RejectedPerHour >= 0, "CALLBACKD_REJECTED_PER_HOUR")

@@ -45,9 +45,7 @@ func TestFile(t *testing.T) {
 		values[name] = value
 	}
 	for _, v := range Variables() {
-		if v.Name != "CALLBACKD_SPOOL_DIR" { // supports no value
-			put(v.Name, v.Default)
-		}
+		put(v.Name, v.Default)
 	}
 	for _, assignment := range complete {
 		name, value, _ := strings.Cut(assignment, "=")

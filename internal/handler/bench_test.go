@@ -34,9 +34,9 @@ func BenchmarkDecodeCallback(b *testing.B) {
 // nopStore has everything durable at once.
 type nopStore struct{}
 
-func (nopStore) InsertCallback(context.Context, *store.Callback) error { return nil }
-func (nopStore) InsertRejected(context.Context, *store.Rejected) error { return nil }
-func (nopStore) Ready(context.Context) error                           { return nil }
+func (nopStore) InsertCallback(context.Context, *store.Callback) (bool, error) { return false, nil }
+func (nopStore) InsertRejected(context.Context, *store.Rejected) error         { return nil }
+func (nopStore) Ready(context.Context) (string, error)                         { return "", nil }
 
 // BenchmarkCallback is the handler alone, without sockets.
 func BenchmarkCallback(b *testing.B) {

@@ -50,13 +50,17 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 
 	ctx, cancel := h.storeContext(r)
 	defer cancel()
-	if err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields)); err != nil {
+	spooled, err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields))
+	if err != nil {
 		x.err = err
 		x.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 		x.problem(http.StatusServiceUnavailable, "")
 		return
 	}
 	x.outcome = outcomeStored
+	if spooled {
+		x.outcome = outcomeSpooled
+	}
 	x.WriteHeader(http.StatusOK)
 }
 

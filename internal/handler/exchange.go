@@ -128,7 +128,7 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 	fields := make([]zap.Field, 0, 10)
 	level := zapcore.WarnLevel
 	switch x.outcome {
-	case outcomeStored:
+	case outcomeStored, outcomeSpooled:
 		level = zapcore.InfoLevel
 	case outcomeUnavailable:
 		level = zapcore.ErrorLevel

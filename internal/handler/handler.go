@@ -26,13 +26,15 @@ import (
 	"callbackd/internal/store"
 )
 
-// Store is what the listeners need of the database.
+// Store is where callbacks are kept.
 type Store interface {
-	// InsertCallback returns nil once, and only once, the callback is durable.
-	InsertCallback(ctx context.Context, c *store.Callback) error
+	// InsertCallback returns nil once, and only once, the callback is durable,
+	// and whether it is in the spool rather than in the database.
+	InsertCallback(ctx context.Context, c *store.Callback) (spooled bool, err error)
 	InsertRejected(ctx context.Context, r *store.Rejected) error
-	// Ready returns nil when an InsertCallback now would succeed.
-	Ready(ctx context.Context) error
+	// Ready returns nil when an InsertCallback now would succeed, and what an
+	// operator should know then, if anything.
+	Ready(ctx context.Context) (note string, err error)
 }
 
 // Options are what New needs. Everything is required but UserReferenceKey and

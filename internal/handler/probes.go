@@ -21,20 +21,24 @@ const (
 func healthz(w http.ResponseWriter, _ *http.Request) { plain(w, "ok\n") }
 
 func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
-	if h.notReady() != "" {
+	if _, why := h.notReady(); why != "" {
 		exchangeOf(w).problem(http.StatusServiceUnavailable, "")
 		return
 	}
 	plain(w, "ready\n")
 }
 
-// readyzDetailed also says why, for operators.
+// readyzDetailed also says why, and what they should know, for operators.
 func (h *Handler) readyzDetailed(w http.ResponseWriter, _ *http.Request) {
-	if why := h.notReady(); why != "" {
+	note, why := h.notReady()
+	switch {
+	case why != "":
 		exchangeOf(w).problem(http.StatusServiceUnavailable, why)
-		return
+	case note != "":
+		plain(w, "ready; "+note+"\n")
+	default:
+		plain(w, "ready\n")
 	}
-	plain(w, "ready\n")
 }
 
 func plain(w http.ResponseWriter, text string) {
@@ -43,15 +47,16 @@ func plain(w http.ResponseWriter, text string) {
 }
 
 // notReady says why a callback sent now would not be stored; empty when it
-// would.
-func (h *Handler) notReady() string {
+// would, and then there may be a note.
+func (h *Handler) notReady() (note, why string) {
 	if h.shuttingDown.Load() {
-		return "shutting down"
+		return "", "shutting down"
 	}
-	if err := h.storeReady(); err != nil {
-		return "the database does not take callbacks"
+	note, err := h.storeReady()
+	if err != nil {
+		return "", "the database does not take callbacks"
 	}
-	return ""
+	return note, ""
 }
 
 // readiness remembers what the Store said last.
@@ -60,26 +65,27 @@ type readiness struct {
 	// answer.
 	mu    sync.Mutex
 	asked time.Time
+	note  string
 	err   error
 }
 
-func (h *Handler) storeReady() error {
+func (h *Handler) storeReady() (note string, err error) {
 	r := &h.readiness
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.asked.IsZero() && h.opt.Now().Sub(r.asked) < readyAge {
-		return r.err
+		return r.note, r.err
 	}
 	// No probe's own context: its going away must not be the answer for others.
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
-	err := h.opt.Store.Ready(ctx)
+	note, err = h.opt.Store.Ready(ctx)
 	switch {
 	case err != nil && r.err == nil:
 		h.opt.Logger.Warn("not ready: the database does not take callbacks", zap.Error(err))
 	case err == nil && r.err != nil:
 		h.opt.Logger.Info("ready again")
 	}
-	r.err, r.asked = err, h.opt.Now()
-	return err
+	r.note, r.err, r.asked = note, err, h.opt.Now()
+	return note, err
 }

@@ -50,7 +50,7 @@ func TestProbesDoNotHammerTheStore(t *testing.T) {
 	var probes sync.WaitGroup
 	for range 50 {
 		probes.Go(func() {
-			if why := r.handler.notReady(); why != "" {
+			if _, why := r.handler.notReady(); why != "" {
 				t.Errorf("not ready: %s", why)
 			}
 		})

@@ -32,6 +32,8 @@ var allowedAddr = netip.MustParseAddr("34.202.241.227")
 type fakeStore struct {
 	mu         sync.Mutex
 	insertErr  error
+	spooled    bool
+	note       string
 	readyErr   error
 	readyCalls int
 	callbacks  []*store.Callback
@@ -56,14 +58,14 @@ func (s *fakeStore) wait(ctx context.Context) error {
 	}
 }
 
-func (s *fakeStore) InsertCallback(ctx context.Context, c *store.Callback) error {
+func (s *fakeStore) InsertCallback(ctx context.Context, c *store.Callback) (bool, error) {
 	if err := s.wait(ctx); err != nil {
-		return err
+		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.callbacks = append(s.callbacks, c)
-	return nil
+	return s.spooled, nil
 }
 
 func (s *fakeStore) InsertRejected(ctx context.Context, r *store.Rejected) error {
@@ -76,11 +78,11 @@ func (s *fakeStore) InsertRejected(ctx context.Context, r *store.Rejected) error
 	return nil
 }
 
-func (s *fakeStore) Ready(context.Context) error {
+func (s *fakeStore) Ready(context.Context) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readyCalls++
-	return s.readyErr
+	return s.note, s.readyErr
 }
 
 func (s *fakeStore) kept() ([]*store.Callback, []*store.Rejected) {

@@ -52,6 +52,17 @@ func (f *Filter) join(addr netip.Addr) <-chan struct{} {
 	return f.current
 }
 
+// Refresh wakes Run for a refresh, which also reads the memory if that has not
+// been possible yet.
+func (f *Filter) Refresh() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.current == nil && len(f.hosts) > 0 && !f.stopped {
+		f.current = make(chan struct{})
+		f.wanted <- struct{}{}
+	}
+}
+
 // begin marks a refresh as under way; requests join it from here on.
 func (f *Filter) begin() {
 	f.mu.Lock()

@@ -61,6 +61,13 @@ func (db *database) count(sql string, args ...any) int {
 	return query(db, pgx.RowTo[int], sql, args...)[0]
 }
 
+func (db *database) exec(sql string, args ...any) {
+	db.t.Helper()
+	if _, err := db.pool.Exec(db.t.Context(), sql, args...); err != nil {
+		db.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
 // workflow is a row of jumio.workflow_executions.
 type workflow struct {
 	ID       string `db:"workflow_execution_id"`

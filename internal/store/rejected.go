@@ -10,11 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+const insertRejected = `
+	INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
+	VALUES ($1, $2, $3, $4, $5, $6)`
+
 // InsertRejected keeps a refused request.
 func (s *Store) InsertRejected(ctx context.Context, r *Rejected) error {
-	_, err := s.pool.Exec(ctx, `
-		INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
-		VALUES ($1, $2, $3, $4, $5, $6)`,
+	_, err := s.pool.Exec(ctx, insertRejected,
 		r.ID, r.ReceivedAt, nullAddr(r.SourceIP), CleanText(r.Reason), CleanText(r.ContentType), notNil(r.Body))
 	return translate("keep a rejected callback", err)
 }

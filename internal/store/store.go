@@ -56,10 +56,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	}
 	cfg.AfterConnect = makeDurable
+	failover := &failover{}
+	cfg.ConnConfig.Tracer = failover
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, translate("open the pool", err)
 	}
+	failover.pool.Store(pool)
 	s := &Store{pool: pool, log: o.Log, metrics: o.Metrics}
 	s.waker = startWaker(pool, o.Log)
 	s.ingest = startIngest(pool, o.StoreTimeout, o.Metrics, s.waker.wake)
@@ -97,6 +100,7 @@ func (s *Store) Ready(ctx context.Context) error {
 		return translate("ask the database whether it is ready", err)
 	}
 	if readOnly {
+		s.pool.Reset() // as failover does
 		return fmt.Errorf("the database is read-only: %w", ErrUnavailable)
 	}
 	return nil

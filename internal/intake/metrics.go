@@ -1,0 +1,69 @@
+package intake
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"callbackd/internal/spool"
+)
+
+// What becomes of a callback that leaves the spool.
+const (
+	movedStored     = "stored"
+	movedRejected   = "rejected"
+	movedUnstorable = "unstorable"
+)
+
+type metrics struct{ moved *prometheus.CounterVec }
+
+// newMetrics registers the spool's figures, which are 0 without a spool.
+func newMetrics(reg prometheus.Registerer, i *Intake) *metrics {
+	stats := func() spool.Stats {
+		if i.spool == nil {
+			return spool.Stats{}
+		}
+		return i.spool.Stats()
+	}
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("callbackd_spool_bytes", "Size of the spool on the disk.",
+		func() float64 { return float64(stats().Bytes) })
+	gauge("callbackd_spool_max_bytes", "The spool's size limit; 0 without a spool.", func() float64 {
+		if i.spool == nil {
+			return 0
+		}
+		return float64(i.o.SpoolMaxBytes)
+	})
+	gauge("callbackd_spool_callbacks", "Callbacks in the spool.",
+		func() float64 { return float64(stats().Callbacks) })
+	gauge("callbackd_spool_oldest_timestamp_seconds", "Unix time at which the oldest callback in the spool was received; 0 when it is empty.",
+		func() float64 { return unix(stats().Oldest) })
+	gauge("callbackd_spool_since_timestamp_seconds", "Unix time since which callbacks go into the spool; 0 while they go into the database.",
+		func() float64 {
+			if a := i.away.Load(); a != nil {
+				return unix(a.since)
+			}
+			return 0
+		})
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "callbackd_spool_damages_total", Help: "Callbacks and ends of files in the spool that could not be read.",
+	}, func() float64 { return float64(stats().Damages) }))
+	moved := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "callbackd_spool_moved_total",
+		Help: "Callbacks that left the spool: stored, rejected (kept as rejected, for its values), unstorable (kept beside the spool).",
+	}, []string{"outcome"})
+	reg.MustRegister(moved)
+	for _, outcome := range []string{movedStored, movedRejected, movedUnstorable} {
+		moved.WithLabelValues(outcome) // so that each shows 0 before it first happens
+	}
+	return &metrics{moved}
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / float64(time.Second/time.Millisecond)
+}

@@ -1,0 +1,185 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	walsegment "github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+	"go.uber.org/zap"
+
+	"callbackd/internal/store"
+)
+
+const (
+	// maxBatch and batchBytes bound what one fsync covers; the log keeps a buffer
+	// of that size.
+	maxBatch   = 512
+	batchBytes = 1 << 20
+)
+
+// pending is a record on its way; done gets its outcome exactly once.
+type pending struct {
+	record     []byte
+	receivedAt time.Time
+	done       chan error
+}
+
+// Append returns nil once the callback is on the disk, fsynced. Who waits at the
+// same time shares an fsync; nothing is delayed for that.
+func (s *Spool) Append(c *store.Callback) error {
+	record, err := encode(c)
+	if err != nil {
+		return fmt.Errorf("encode a callback for the spool: %w", err)
+	}
+	if len(record) > walsegment.MaxEntrySize {
+		return ErrTooLarge
+	}
+	p := pending{record: record, receivedAt: c.ReceivedAt, done: make(chan error, 1)}
+	select {
+	case s.queue <- p:
+	case <-s.closing:
+		return ErrClosed
+	}
+	select {
+	case err := <-p.done:
+		return err
+	case <-s.closing:
+	}
+	s.appender.Wait()
+	select {
+	case err := <-p.done:
+		return err
+	default:
+		return ErrClosed
+	}
+}
+
+// write is the appender's life.
+func (s *Spool) write() {
+	batch := make([]pending, 0, maxBatch)
+	for {
+		select {
+		case p := <-s.queue:
+			batch = append(batch[:0], p)
+		case <-s.closing:
+			return
+		}
+		size := len(batch[0].record)
+	fill:
+		for len(batch) < maxBatch && size < batchBytes {
+			select {
+			case p := <-s.queue:
+				batch = append(batch, p)
+				size += len(p.record)
+			default:
+				break fill
+			}
+		}
+		s.commit(batch)
+		clear(batch)
+	}
+}
+
+// commit writes a batch with one fsync and tells every waiter.
+func (s *Spool) commit(batch []pending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.publish()
+	batch = s.refuseWhatDoesNotFit(batch)
+	if len(batch) == 0 {
+		return
+	}
+	err := s.appendBatch(batch)
+	if err != nil {
+		now := time.Now()
+		s.failedAt.Store(&now)
+		s.o.Log.Error("the spool's disk does not take callbacks", zap.Int("callbacks", len(batch)), zap.Error(err))
+		err = fmt.Errorf("write to the spool: %w", err)
+	} else {
+		s.failedAt.Store(nil)
+	}
+	for _, p := range batch {
+		p.done <- err
+	}
+}
+
+// refuseWhatDoesNotFit answers those for which there is no room and returns the
+// others.
+func (s *Spool) refuseWhatDoesNotFit(batch []pending) []pending {
+	used := int64(segmentHeader + frameHeader)
+	for _, g := range s.segments {
+		used += g.size
+	}
+	fitting := batch[:0]
+	for _, p := range batch {
+		const inIndex = 4
+		size := frameHeader + aligned(int64(len(p.record))) + inIndex
+		if used+size > s.o.MaxBytes {
+			p.done <- ErrFull
+			continue
+		}
+		used += size
+		fitting = append(fitting, p)
+	}
+	return fitting
+}
+
+// appendBatch writes to the active segment. After an error that segment is not
+// written to any more: what the disk holds of the batch is unknown.
+func (s *Spool) appendBatch(batch []pending) error {
+	if s.active == nil {
+		g, err := createSegment(s.filer, s.o.Dir, s.next, uint32(s.segmentBytes)) //nolint:gosec // at most 4 MiB
+		if err != nil {
+			return err
+		}
+		s.active, s.segments = g, append(s.segments, g)
+	}
+	g := s.active
+	entries := make([]types.LogEntry, len(batch))
+	for i, p := range batch {
+		entries[i] = types.LogEntry{Index: s.next, Data: p.record}
+		s.next++
+	}
+	if err := g.log.Append(entries); err != nil {
+		s.abandon(g)
+		return err
+	}
+	if s.waiting() == 0 {
+		s.oldest = batch[0].receivedAt
+	}
+	g.count += len(batch)
+	g.inLog = g.count
+	if stat, err := os.Stat(g.path()); err == nil {
+		g.size = stat.Size()
+	}
+	if full, _, _ := g.log.Sealed(); full {
+		s.active = nil
+		if s.segments[0] != g {
+			g.close()
+		}
+	}
+	return nil
+}
+
+// abandon ends a segment behind what it is known to hold.
+func (s *Spool) abandon(g *segment) {
+	s.active = nil
+	g.close()
+	if g.count > 0 {
+		_ = os.Truncate(g.path(), g.size) // else its end counts as torn
+		return
+	}
+	s.segments = s.segments[:len(s.segments)-1]
+	_ = os.Remove(g.path()) // else it is found empty and removed
+}
+
+// waiting are the callbacks in the spool. s.mu is held.
+func (s *Spool) waiting() int {
+	n := 0
+	for _, g := range s.segments {
+		n += g.count - g.done
+	}
+	return n
+}

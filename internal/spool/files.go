@@ -1,0 +1,136 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/hashicorp/raft-wal/types"
+)
+
+// What lies in the directory beside the segments.
+const (
+	lockFile     = "lock"
+	positionFile = "position"
+	// damagedSuffix marks a segment that was read as far as it goes and is kept
+	// for a person to look at.
+	damagedSuffix = ".damaged"
+)
+
+// Nobody else may read what Jumio sent.
+const (
+	directoryMode = 0o700
+	fileMode      = 0o600
+)
+
+// vfs gives the log its files: readable by nobody else, and growing as they are
+// written, so that their size is what they hold.
+type vfs struct{}
+
+func (vfs) ListDir(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+func (vfs) Create(dir, name string, _ uint64) (types.WritableFile, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return &newFile{File: f, dir: dir}, nil
+}
+
+func (vfs) Delete(dir, name string) error { return os.Remove(filepath.Join(dir, name)) }
+
+func (vfs) OpenReader(dir, name string) (types.ReadableFile, error) {
+	return os.Open(filepath.Join(dir, name))
+}
+
+// OpenWriter opens for reading: what lies on the disk from an earlier life is
+// never written to.
+func (vfs) OpenWriter(dir, name string) (types.WritableFile, error) {
+	return os.Open(filepath.Join(dir, name))
+}
+
+// newFile makes its name durable together with its first content.
+type newFile struct {
+	*os.File
+	dir   string
+	named bool
+}
+
+func (f *newFile) Sync() error {
+	if err := f.File.Sync(); err != nil || f.named {
+		return err
+	}
+	f.named = true
+	return syncDirectory(f.dir)
+}
+
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close() // nothing was written through it
+	return d.Sync()
+}
+
+// makeDirectory makes the directory unless it is there.
+func makeDirectory(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(dir, directoryMode); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(filepath.Clean(dir)))
+}
+
+// lock keeps a second process out until the file is closed.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.New("another process is using it")
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// The position says how far the oldest segment has been read. It is replaced as
+// a whole and not fsynced: an older position, or none, only means that callbacks
+// are handed out again.
+func savePosition(dir, segment string, done int) error {
+	text := fmt.Sprintf("%s %d", segment, done)
+	text = fmt.Sprintf("%s %08x\n", text, checksum([]byte(text)))
+	path := filepath.Join(dir, positionFile)
+	if err := os.WriteFile(path+".new", []byte(text), fileMode); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func loadPosition(dir string) (segment string, done int) {
+	text, err := os.ReadFile(filepath.Join(dir, positionFile))
+	if err != nil {
+		return "", 0
+	}
+	var sum uint32
+	if _, err := fmt.Sscanf(string(text), "%s %d %08x\n", &segment, &done, &sum); err != nil ||
+		sum != checksum(fmt.Appendf(nil, "%s %d", segment, done)) {
+		return "", 0
+	}
+	return segment, done
+}

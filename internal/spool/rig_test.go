@@ -1,0 +1,149 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"callbackd/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// plenty is a limit that no test reaches.
+const plenty = 1 << 30
+
+// opened is a spool with its log, closed with the test.
+type opened struct {
+	*Spool
+	t     testing.TB
+	dir   string
+	logs  *observer.ObservedLogs
+	close func()
+}
+
+func open(t testing.TB, dir string, maxBytes int64) *opened {
+	t.Helper()
+	core, logs := observer.New(zap.InfoLevel)
+	s, err := Open(Options{Dir: dir, MaxBytes: maxBytes, Log: zap.New(core)})
+	if err != nil {
+		t.Fatalf("open the spool: %v", err)
+	}
+	o := &opened{Spool: s, t: t, dir: dir, logs: logs}
+	o.close = sync.OnceFunc(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close the spool: %v", err)
+		}
+	})
+	t.Cleanup(o.close)
+	return o
+}
+
+// callback is the n-th, with a body of so many bytes.
+func callback(n, body int) *store.Callback {
+	b := make([]byte, body)
+	for i := range b {
+		b[i] = byte(n + i)
+	}
+	id := fmt.Sprintf("w-%d", n)
+	return &store.Callback{
+		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Date(2026, 1, 2, 3, 4, 5, n*1000, time.UTC), SourceIP: netip.MustParseAddr("34.202.241.227"),
+		ContentType: "application/json", Body: b, WorkflowExecutionID: id, WorkflowStatus: "PROCESSED",
+	}
+}
+
+// fill appends the callbacks from and up to, one after the other.
+func (o *opened) fill(from, to, body int) {
+	o.t.Helper()
+	for n := from; n <= to; n++ {
+		if err := o.Append(callback(n, body)); err != nil {
+			o.t.Fatalf("append callback %d: %v", n, err)
+		}
+	}
+}
+
+// drain takes out everything, so many at a time, and gives the ids.
+func (o *opened) drain(most int) (ids []string) {
+	o.t.Helper()
+	for {
+		b, err := o.Next(most, 1<<20)
+		if err != nil {
+			o.t.Fatalf("take out: %v", err)
+		}
+		if b.Empty() {
+			return ids
+		}
+		for _, c := range b.Callbacks {
+			ids = append(ids, c.WorkflowExecutionID)
+		}
+		if err := o.Done(b); err != nil {
+			o.t.Fatalf("drop: %v", err)
+		}
+	}
+}
+
+// names are w-from up to w-to, without some.
+func names(from, to int, without ...int) (ids []string) {
+	for n := from; n <= to; n++ {
+		if !slices.Contains(without, n) {
+			ids = append(ids, fmt.Sprintf("w-%d", n))
+		}
+	}
+	return ids
+}
+
+func wantIDs(t testing.TB, got, want []string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the callbacks (-want +got):\n%s", diff)
+	}
+}
+
+// segmentFiles are the paths of the segments, oldest first.
+func segmentFiles(t testing.TB, dir string) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func writeFile(t testing.TB, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyOf is a copy of a spool's directory as it is at this moment.
+func copyOf(t testing.TB, dir string) string {
+	t.Helper()
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil && !errors.Is(err, os.ErrExist) {
+		t.Fatal(err)
+	}
+	return copied
+}

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// insertSpooled leaves alone what is stored already: the callback whose insert
+// ended without an answer, and the batch that was stored and not yet dropped
+// from the spool. Without a conflict target, which would take the right to read.
+const insertSpooled = insertCallbacks + ` ON CONFLICT DO NOTHING`
+
+// InsertSpooled stores callbacks that were taken in while the database did not
+// take them, each exactly once however often it is called with them. None is
+// stored after an error; if BadRow tells that a row is at fault, the others may
+// be stored without it.
+func (s *Store) InsertSpooled(ctx context.Context, list []*Callback) error {
+	batch := make([]pending, len(list))
+	for i, c := range list {
+		batch[i].callback = c
+	}
+	if _, err := s.pool.Exec(ctx, insertSpooled, callbackArrays(batch)...); err != nil {
+		return translate("insert spooled callbacks", err)
+	}
+	s.waker.wake()
+	return nil
+}
+
+// ReasonNotStorable begins the reason of a rejected callback that had been
+// answered 200 and that Postgres would not store.
+const ReasonNotStorable = "not_storable"
+
+// RejectSpooled keeps a callback that InsertSpooled refused for its values,
+// under its own id, with the SQLSTATE in the reason. It may be called again with
+// the same one.
+func (s *Store) RejectSpooled(ctx context.Context, c *Callback, cause error) error {
+	reason := ReasonNotStorable
+	if e, ok := errors.AsType[*SQLError](cause); ok {
+		reason = fmt.Sprintf("%s: SQLSTATE %s", ReasonNotStorable, e.Code)
+	}
+	_, err := s.pool.Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`,
+		c.ID, c.ReceivedAt, nullAddr(c.SourceIP), reason, CleanText(c.ContentType), notNil(c.Body[:min(len(c.Body), RejectedBodyLimit)]))
+	return translate("keep a spooled callback as rejected", err)
+}
+
+// BadRow tells whether an error lies in the values of a row, so that neither
+// waiting nor another server would mend it.
+func BadRow(err error) bool { return badRow(err) }
