@@ -37,7 +37,7 @@ func (r *chaosRig) fillDisk(postgres *pgserver.Server, long time.Duration) {
 		r.t.Fatalf("fill the disk: %v", err)
 	}
 	// Until the pages that the table has are full, nothing is felt.
-	r.awaitDegraded()
+	r.felt()
 	hold(long)
 	if err := os.Remove(filler); err != nil {
 		r.t.Fatal(err)

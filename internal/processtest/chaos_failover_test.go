@@ -47,7 +47,7 @@ func failOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stranded = true
-	r.awaitDegraded()
+	r.felt()
 	if err := standby.Promote(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // TestChaosPostgres: whatever happens to Postgres, no callback that was answered
-// with 200 is lost, and all goes on by itself once it is over.
+// with 200 is lost, and all goes on by itself once it is over. With a spool, all
+// are answered with 200 meanwhile. The short version leaves out that without one.
 func TestChaosPostgres(t *testing.T) {
 	t.Parallel()
 	for _, f := range []struct {
@@ -29,43 +30,50 @@ func TestChaosPostgres(t *testing.T) {
 		{"ReadOnly", "default_transaction_read_only", times(3, 1), (*chaosRig).makeReadOnly},
 		{"DiskFull", diskFull, times(3, 1), (*chaosRig).fillDisk},
 	} {
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			postgres := ownPostgres(t)
-			r := newChaosRig(t, postgres.DSN("postgres"))
-			r.serve(roleBoth)
-			r.warmUp()
-			r.load.start()
-			for range f.repeat {
+		for spool, spooled := range times(map[string]bool{"": true, "WithoutSpool": false}, map[string]bool{"": true}) {
+			t.Run(f.name+spool, func(t *testing.T) {
+				t.Parallel()
+				postgres := ownPostgres(t)
+				r := newChaosRig(t, postgres.DSN("postgres"))
+				r.spooled = spooled
+				r.serve(roleBoth)
+				r.warmUp()
+				r.load.start()
+				for range f.repeat {
+					r.awaitMore(chaosSenders)
+					r.moment(500 * time.Millisecond)
+					r.fault(f.kind)
+					r.stranded = true
+					f.happen(r, postgres, times(10*time.Second, 2*time.Second))
+				}
 				r.awaitMore(chaosSenders)
-				r.moment(500 * time.Millisecond)
-				r.fault(f.kind)
-				f.happen(r, postgres, times(10*time.Second, 2*time.Second))
-			}
-			r.awaitMore(chaosSenders)
-			r.settle()
-		})
+				r.settle()
+			})
+		}
 	}
 }
 
 func (r *chaosRig) killPostgres(postgres *pgserver.Server, away time.Duration) {
 	r.t.Helper()
-	r.stranded = true
 	if err := postgres.Kill(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.awaitDegraded()
+	r.felt()
 	hold(away)
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	restartPostgres(r.t, postgres)
+}
+
+func restartPostgres(t *testing.T, postgres *pgserver.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := postgres.Restart(ctx); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
 func (r *chaosRig) terminateConnections(*pgserver.Server, time.Duration) {
 	r.t.Helper()
-	r.stranded = true
 	r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callbackd'`)
 }
 
@@ -73,7 +81,6 @@ func (r *chaosRig) terminateConnections(*pgserver.Server, time.Duration) {
 // callbackd too.
 func (r *chaosRig) exhaustConnections(_ *pgserver.Server, long time.Duration) {
 	r.t.Helper()
-	r.stranded = true
 	var taken []*pgx.Conn
 	defer func() {
 		for _, conn := range taken {
@@ -101,7 +108,7 @@ func (r *chaosRig) exhaustConnections(_ *pgserver.Server, long time.Duration) {
 		return err
 	}
 	eventually(r.t, patience, full)
-	r.awaitDegraded()
+	r.felt()
 	hold(long)
 }
 
@@ -119,7 +126,7 @@ func (r *chaosRig) lockCallbacks(_ *pgserver.Server, long time.Duration) {
 	err := pgx.BeginFunc(r.t.Context(), r.db.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(r.t.Context(), `LOCK TABLE callbackd.callbacks IN ACCESS EXCLUSIVE MODE`)
 		if err == nil {
-			r.awaitDegraded()
+			r.felt()
 			hold(long)
 		}
 		return err
@@ -133,7 +140,7 @@ func (r *chaosRig) makeReadOnly(_ *pgserver.Server, long time.Duration) {
 	r.t.Helper()
 	r.exec(`ALTER SYSTEM SET default_transaction_read_only = on`)
 	r.exec(`SELECT pg_reload_conf()`)
-	r.awaitDegraded()
+	r.felt()
 	hold(long)
 	r.exec(`ALTER SYSTEM RESET default_transaction_read_only`)
 	r.exec(`SELECT pg_reload_conf()`)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -41,9 +43,12 @@ type chaosRig struct {
 	jumio     *jumioSandbox
 	load      *chaosLoad
 	instances []*chaosInstance
-	// stranded says that jobs may be marked as running that no worker has: a
-	// killed one's, and those that a worker took over a connection which broke
-	// before it heard of them.
+	// spooled gives each receiving instance a spool. Then callbacks are answered
+	// with 200 whatever happens to Postgres.
+	spooled bool
+	// stranded says that there may be jobs marked as running that no worker has,
+	// a killed one's or those whose answer was lost on the way to the worker, and
+	// leases that could not be given back. Both run out by themselves.
 	stranded bool
 	// calm is how many goroutines a fresh instance has, by its role.
 	calm map[string]float64
@@ -61,7 +66,7 @@ func newChaosRig(t *testing.T, dsn string) *chaosRig {
 	jumio := startSandbox(t, "--fast-images")
 	t.Logf("-chaos.seed=%d", seed())
 	return &chaosRig{
-		t: t, rng: seeded(t.Name()), line: newLedgerLine(t), dsn: dsn, db: open(t, dsn),
+		t: t, rng: seeded(t.Name()), line: newLedgerLine(t), dsn: dsn, db: open(t, dsn), spooled: true,
 		jumio: jumio, load: newChaosLoad(t, jumio), calm: map[string]float64{},
 	}
 }
@@ -98,6 +103,9 @@ func (r *chaosRig) serve(role string, more ...string) *chaosInstance {
 	r.t.Helper()
 	environ := append(retrieving(r.dsn, r.jumio), "CALLBACKD_WORKERS=4", "CALLBACKD_RETRIEVAL_DELAYS="+chaosDelays(),
 		"CALLBACKD_STORE_TIMEOUT=1s", "CALLBACKD_SHUTDOWN_TIMEOUT=5s")
+	if r.spooled {
+		environ = append(environ, "CALLBACKD_SPOOL_DIR="+filepath.Join(r.t.TempDir(), "spool"))
+	}
 	switch role {
 	case roleReceiver:
 		environ = append(environ, "CALLBACKD_WORKERS=0")
@@ -161,6 +169,16 @@ func (r *chaosRig) moment(most time.Duration) { hold(time.Duration(r.rng.Int64N(
 // hold keeps a fault up.
 func hold(d time.Duration) { <-time.After(d) }
 
+// felt waits until the fault is felt by callbacks, and where there is a spool
+// until many have been answered with 200 all the same.
+func (r *chaosRig) felt() {
+	r.t.Helper()
+	r.awaitDegraded()
+	if r.spooled {
+		r.awaitMore(chaosSenders)
+	}
+}
+
 // settle ends the load and waits until every acknowledged callback is stored,
 // everything is promoted, every workflow execution is in its end state, no job is
 // left, and the instances are at rest. Then it audits the ledger.
@@ -213,6 +231,11 @@ func (r *chaosRig) settled() error {
 	promoted := r.db.count(`SELECT coalesce(sum(callback_count), 0)::int FROM jumio.workflow_executions`)
 	if stored < int(r.load.answered.Load()) || promoted != stored {
 		return fmt.Errorf("%d callbacks are acknowledged, %d stored, %d promoted", r.load.answered.Load(), stored, promoted)
+	}
+	for _, i := range r.instances {
+		if n := i.metrics(r.t)["callbackd_spool_callbacks"]; n > 0 {
+			return fmt.Errorf("%.0f callbacks are in the spool", n)
+		}
 	}
 	open := query(r.db, pgx.RowTo[string], `SELECT concat_ws(' ', state, attempt, args) FROM callbackd.river_job
 		WHERE state NOT IN ('completed', 'cancelled', 'discarded') LIMIT 5`)
@@ -274,6 +297,9 @@ func (r *chaosRig) audit() {
 		GROUP BY workflow_execution_id, credential_id, classifier) AS parts`)
 	if l.lost > 0 || l.duplicated > 0 {
 		r.t.Errorf("%d callbacks are lost, %d things duplicated", l.lost, l.duplicated)
+	}
+	if n := r.load.counts()[http.StatusServiceUnavailable]; n > 0 && r.spooled {
+		r.t.Errorf("%d callbacks were answered with 503 although there is a spool", n)
 	}
 	if n := checkImages(r.t, r.db, r.sentJourneys()); n == 0 {
 		r.t.Error("no image was retrieved: the load is not what the test wants")
