@@ -162,7 +162,7 @@ func (i *instance) newFilter(reg prometheus.Registerer) (err error) {
 
 func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
-		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes, StoreTimeout: i.cfg.StoreTimeout,
+		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
 		Check: i.check, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
 	})

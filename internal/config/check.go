@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func (c *Config) check(p *problems) {
 	ensure(c.DNSGrace >= 0, "CALLBACKD_DNS_GRACE")
 	ensure(within(c.MaxBodyBytes, 1, 64<<20), "CALLBACKD_MAX_BODY_BYTES")
 	ensure(c.StoreTimeout > 0, "CALLBACKD_STORE_TIMEOUT")
-	ensure(c.SpoolDir == strings.TrimSpace(c.SpoolDir), "CALLBACKD_SPOOL_DIR")
+	ensure(filepath.Clean(c.SpoolDir) != "/", "CALLBACKD_SPOOL_DIR")
 	ensure(c.SpoolMaxBytes >= 1, "CALLBACKD_SPOOL_MAX_BYTES")
 	ensure(c.UserReferenceKey == "" || strings.TrimSpace(c.UserReferenceKey) != "", "CALLBACKD_USER_REFERENCE_KEY")
 	ensure(c.RejectedPerHour >= 0, "CALLBACKD_REJECTED_PER_HOUR")

@@ -46,7 +46,7 @@ type Config struct {
 	MaxBodyBytes int64         `env:"CALLBACKD_MAX_BODY_BYTES" envDefault:"1048576" want:"a number of bytes from 1 to 67108864" help:"larger callbacks get 413"`
 	StoreTimeout time.Duration `env:"CALLBACKD_STORE_TIMEOUT" envDefault:"5s" want:"a duration above zero, such as 5s" help:"how long a callback may wait for Postgres before it is spooled or refused with 503"`
 	// SpoolDir is empty for no spool. It has no effect without Receive.
-	SpoolDir string `env:"CALLBACKD_SPOOL_DIR" want:"the path of a directory" help:"a directory where callbacks are kept, fsynced, while Postgres is away; empty for none"`
+	SpoolDir string `env:"CALLBACKD_SPOOL_DIR" want:"the path of a directory of its own" help:"a directory where callbacks are kept, fsynced, while Postgres is away; empty for none"`
 	// SpoolMaxBytes has no effect without a spool.
 	SpoolMaxBytes int64 `env:"CALLBACKD_SPOOL_MAX_BYTES" envDefault:"1073741824" want:"a number of bytes of at least 1" help:"the spool's size limit; when full: 503"`
 	// UserReferenceKey is the HMAC-SHA-256 key of userReference; empty turns the check off. A secret.

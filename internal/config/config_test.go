@@ -240,7 +240,7 @@ func TestWrongValues(t *testing.T) {
 		"CALLBACKD_DNS_GRACE":          {"-1s", "1d", "24"},
 		"CALLBACKD_MAX_BODY_BYTES":     {"0", "-1", "67108865", "1MiB", "1e6"},
 		"CALLBACKD_STORE_TIMEOUT":      {"0s", "-1s", "5"},
-		"CALLBACKD_SPOOL_DIR":          {" ", "/var/spool/callbackd "},
+		"CALLBACKD_SPOOL_DIR":          {"/", "//"},
 		"CALLBACKD_SPOOL_MAX_BYTES":    {"0", "1G"},
 		"CALLBACKD_USER_REFERENCE_KEY": {" \t"},
 		"CALLBACKD_REJECTED_PER_HOUR":  {"-1", "many", "2147483648"},

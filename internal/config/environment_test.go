@@ -54,6 +54,7 @@ func TestFile(t *testing.T) {
 	put("CALLBACKD_TRUSTED_PROXIES", "10.0.0.0/8")
 	put("CALLBACKD_ALLOWED_CIDRS", "192.0.2.1")
 	put("CALLBACKD_DNS_SERVER", "10.0.0.2:53")
+	put("CALLBACKD_SPOOL_DIR", "/var/spool/callbackd")
 	put("CALLBACKD_USER_REFERENCE_KEY", "hunter5")
 	put("JUMIO_TOKEN_URL", "https://a.example")
 	put("JUMIO_RETRIEVAL_URL", "https://r.example")

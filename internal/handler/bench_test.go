@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -43,7 +42,7 @@ func BenchmarkCallback(b *testing.B) {
 	registry := prometheus.NewRegistry()
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	h, err := New(Options{
-		CallbackPath: callbackPath, MaxBodyBytes: 1 << 20, StoreTimeout: 5 * time.Second,
+		CallbackPath: callbackPath, MaxBodyBytes: 1 << 20,
 		Check:   func(*http.Request) (netip.Addr, string) { return allowedAddr, "" },
 		Store:   nopStore{},
 		Logger:  zap.New(zapcore.NewCore(encoder, zapcore.AddSync(io.Discard), zap.InfoLevel)),

@@ -48,8 +48,9 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	ctx, cancel := h.storeContext(r)
-	defer cancel()
+	// A callback that has arrived is stored even when nobody waits for the
+	// answer any more.
+	ctx := context.WithoutCancel(r.Context())
 	spooled, err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields))
 	if err != nil {
 		x.err = err
@@ -62,12 +63,6 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		x.outcome = outcomeSpooled
 	}
 	x.WriteHeader(http.StatusOK)
-}
-
-// storeContext outlives the client: a callback that has arrived is stored, even
-// when nobody waits for the answer any more.
-func (h *Handler) storeContext(r *http.Request) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(r.Context()), h.opt.StoreTimeout)
 }
 
 func (h *Handler) delivery(x *exchange, r *http.Request, body []byte, f Fields) *store.Callback {

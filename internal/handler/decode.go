@@ -88,6 +88,9 @@ type document struct {
 }
 
 func decodeJSON(text string) (Fields, error) {
+	if f, ok := decodePlainJSON(text); ok {
+		return f.checked()
+	}
 	top, err := decodeObject(text)
 	if err != nil {
 		return Fields{}, err
@@ -221,22 +224,42 @@ func scalar(value any) string {
 }
 
 func (d *document) fields() (Fields, error) {
-	id := scalar(d.workflowExecution["id"])
+	return rawFields{
+		workflowExecutionID: scalar(d.workflowExecution["id"]),
+		status:              scalar(d.workflowExecution["status"]),
+		href:                scalar(d.workflowExecution["href"]),
+		definitionKey:       scalar(d.workflowExecution["definitionKey"]),
+		accountID:           scalar(d.account["id"]),
+		accountHref:         scalar(d.account["href"]),
+		userReference:       d.userReference,
+		callbackSentAt:      d.callbackSentAt,
+	}.checked()
+}
+
+// rawFields are a callback's fields as they are written in its body; what is
+// absent is empty.
+type rawFields struct {
+	workflowExecutionID, status, href, definitionKey string
+	accountID, accountHref                           string
+	userReference, callbackSentAt                    string
+}
+
+func (f rawFields) checked() (Fields, error) {
 	switch {
-	case id == "":
+	case f.workflowExecutionID == "":
 		return Fields{}, ErrMissingID
-	case !validID(id):
+	case !validID(f.workflowExecutionID):
 		return Fields{}, ErrInvalidID
 	}
 	return Fields{
-		WorkflowExecutionID: id,
-		WorkflowStatus:      store.CleanText(scalar(d.workflowExecution["status"])),
-		WorkflowHref:        store.CleanText(scalar(d.workflowExecution["href"])),
-		DefinitionKey:       store.CleanText(scalar(d.workflowExecution["definitionKey"])),
-		AccountID:           store.CleanText(scalar(d.account["id"])),
-		AccountHref:         store.CleanText(scalar(d.account["href"])),
-		UserReference:       store.CleanText(d.userReference),
-		CallbackSentAt:      parseTime(d.callbackSentAt),
+		WorkflowExecutionID: f.workflowExecutionID,
+		WorkflowStatus:      store.CleanText(f.status),
+		WorkflowHref:        store.CleanText(f.href),
+		DefinitionKey:       store.CleanText(f.definitionKey),
+		AccountID:           store.CleanText(f.accountID),
+		AccountHref:         store.CleanText(f.accountHref),
+		UserReference:       store.CleanText(f.userReference),
+		CallbackSentAt:      parseTime(f.callbackSentAt),
 	}, nil
 }
 

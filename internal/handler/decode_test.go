@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -308,91 +307,4 @@ func TestDecodeRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-// asForm and asJSON write fields as a sender would.
-func (f Fields) asForm() string {
-	v := url.Values{"workflowExecution.id": {f.WorkflowExecutionID}}
-	for key, value := range map[string]string{
-		"workflowExecution.status": f.WorkflowStatus, "workflowExecution.href": f.WorkflowHref,
-		"workflowExecution.definitionKey": f.DefinitionKey, "account.id": f.AccountID,
-		"account.href": f.AccountHref, "userReference": f.UserReference, "callbackSentAt": f.sentAt(),
-	} {
-		if value != "" {
-			v.Set(key, value)
-		}
-	}
-	return v.Encode()
-}
-
-func (f Fields) asJSON(t testing.TB) []byte {
-	text, err := json.Marshal(map[string]any{
-		"callbackSentAt": f.sentAt(), "userReference": f.UserReference,
-		"workflowExecution": map[string]string{
-			"id": f.WorkflowExecutionID, "status": f.WorkflowStatus, "href": f.WorkflowHref, "definitionKey": f.DefinitionKey,
-		},
-		"account": map[string]string{"id": f.AccountID, "href": f.AccountHref},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-func (f Fields) sentAt() string {
-	if f.CallbackSentAt.IsZero() {
-		return ""
-	}
-	return f.CallbackSentAt.Format(time.RFC3339Nano)
-}
-
-func FuzzDecodeCallback(f *testing.F) {
-	for _, seed := range []string{
-		guideExample,
-		guideForm(dotted),
-		guideForm(bracketed),
-		url.QueryEscape(guideExample),
-		url.QueryEscape(guideExample) + "=",
-		"payload=" + url.QueryEscape(guideExample),
-		url.Values{"workflowExecution": {guideMember(f, "workflowExecution")}, "account": {guideMember(f, "account")}}.Encode(),
-		"{%22workflowExecution%22:{%22id%22:%22a%22}}",
-		`{"workflowExecution":{"id":"a"}}=`,
-		"\ufeff{\"workflowExecution\":{\"id\":1,\"status\":\"\\ud800\\u0000\xff\"},\"callbackSentAt\":\"9999-12-31T23:59:59-23:59\"}",
-		`{"workflowExecution":{"id":"a","id":{}},"account":[],"userReference":false}`,
-		`["&workflowExecution.id=a&"]`,
-		"workflowExecution=null&account=null&workflowExecution.id=a&account.id=b",
-		"", "{", "%", "null",
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		fields, err := DecodeCallback(body)
-		if err != nil {
-			var code DecodeError
-			if !errors.As(err, &code) {
-				t.Fatalf("error %v is no DecodeError", err)
-			}
-			return
-		}
-		if !validID(fields.WorkflowExecutionID) {
-			t.Fatalf("accepted the id %q", fields.WorkflowExecutionID)
-		}
-		for _, s := range []string{
-			fields.WorkflowStatus, fields.WorkflowHref, fields.DefinitionKey,
-			fields.AccountID, fields.AccountHref, fields.UserReference,
-		} {
-			if !utf8.ValidString(s) || strings.Contains(s, "\x00") {
-				t.Fatalf("Postgres cannot store %q", s)
-			}
-		}
-		for form, text := range map[string][]byte{"JSON": fields.asJSON(t), "form": []byte(fields.asForm())} {
-			again, err := DecodeCallback(text)
-			if err != nil {
-				t.Fatalf("as %s %q: %v", form, text, err)
-			}
-			if diff := cmp.Diff(fields, again); diff != "" {
-				t.Fatalf("as %s %q:\n%s", form, text, diff)
-			}
-		}
-	})
 }

@@ -22,7 +22,8 @@ type exchange struct {
 	id    uuid.UUID
 	start time.Time
 	// status is 0 until the answer has begun.
-	status int
+	status     int
+	lateAnswer time.Duration
 
 	// Of requests on the callback path: what became of it (empty for others),
 	// the client's address, and what is known of the body.
@@ -42,9 +43,11 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 {
 		x.status = status
-		// Counted from here: the server's own write time-out runs from the end
-		// of the headers and would also count the wait for the database.
-		_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTimeout))
+		if now := time.Now(); now.Sub(x.start) >= x.lateAnswer {
+			// The server's own write time-out runs from the end of the headers
+			// and has also counted the wait for the database.
+			_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(now.Add(answerTimeout))
+		}
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -74,7 +77,7 @@ func (x *exchange) problem(status int, detail string) {
 // line in the log. It also turns a panic into a 500.
 func (h *Handler) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{ResponseWriter: w, id: uuid.Must(uuid.NewV7()), start: h.opt.Now()}
+		x := &exchange{ResponseWriter: w, id: uuid.Must(uuid.NewV7()), start: h.opt.Now(), lateAnswer: h.lateAnswer}
 		w.Header().Set("X-Request-Id", x.id.String())
 		if r.ContentLength != 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))

@@ -29,7 +29,8 @@ import (
 // Store is where callbacks are kept.
 type Store interface {
 	// InsertCallback returns nil once, and only once, the callback is durable,
-	// and whether it is in the spool rather than in the database.
+	// and whether it is in the spool rather than in the database. Like
+	// InsertRejected, it bounds its time by itself.
 	InsertCallback(ctx context.Context, c *store.Callback) (spooled bool, err error)
 	InsertRejected(ctx context.Context, r *store.Rejected) error
 	// Ready returns nil when an InsertCallback now would succeed, and what an
@@ -44,8 +45,6 @@ type Options struct {
 	CallbackPath string
 	// MaxBodyBytes: a larger callback gets 413.
 	MaxBodyBytes int64
-	// StoreTimeout is how long one callback may wait for the Store.
-	StoreTimeout time.Duration
 	// RejectedPerHour is how many refused requests are kept in a clock hour;
 	// 0 keeps none.
 	RejectedPerHour int
@@ -69,6 +68,8 @@ type Options struct {
 const (
 	bodyTimeout   = 15 * time.Second
 	answerTimeout = 10 * time.Second
+	// lateAnswer is when an answer that has not begun gets a time of its own.
+	lateAnswer = time.Second
 	// refusalLines a second are logged of what anybody can provoke.
 	refusalLines = 5
 )
@@ -77,6 +78,7 @@ const (
 type Handler struct {
 	opt          Options
 	bodyTimeout  time.Duration
+	lateAnswer   time.Duration
 	rejected     hourlyLimit
 	readiness    readiness
 	shuttingDown atomic.Bool
@@ -98,7 +100,6 @@ func New(o Options) (*Handler, error) {
 	}
 	require(validCallbackPath(o.CallbackPath), `CallbackPath must be an absolute URL path without query, "*" and "{", other than /healthz and /readyz`)
 	require(o.MaxBodyBytes > 0, "MaxBodyBytes must be positive")
-	require(o.StoreTimeout > 0, "StoreTimeout must be positive")
 	require(o.RejectedPerHour >= 0, "RejectedPerHour must not be negative")
 	require(o.Check != nil, "Check is missing")
 	require(o.Store != nil, "Store is missing")
@@ -111,6 +112,7 @@ func New(o Options) (*Handler, error) {
 	return &Handler{
 		opt:         o,
 		bodyTimeout: bodyTimeout,
+		lateAnswer:  lateAnswer,
 		rejected:    hourlyLimit{perHour: o.RejectedPerHour},
 		logLimit:    rate.NewLimiter(refusalLines, 2*refusalLines),
 	}, nil

@@ -44,6 +44,17 @@ func TestReadyzFollowsTheStore(t *testing.T) {
 	}
 }
 
+// What the store has to say beside being ready is for operators only.
+func TestReadyzNote(t *testing.T) {
+	r := start(t, nil)
+	r.store.note = "the spool is in use"
+	for address, want := range map[string]string{r.addr: "ready\n", r.admin: "ready; the spool is in use\n"} {
+		if a := r.get("http://" + address + "/readyz"); a.StatusCode != http.StatusOK || a.body != want {
+			t.Errorf("%d %q, want %q", a.StatusCode, a.body, want)
+		}
+	}
+}
+
 func TestProbesDoNotHammerTheStore(t *testing.T) {
 	c := newClock(time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC))
 	r := start(t, func(s *setup) { s.options.Now = c.now })

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"callbackd/internal/store"
 )
 
 // head is a callback's request line and headers, without the empty line.
@@ -263,9 +265,12 @@ func TestServerLimits(t *testing.T) {
 // server's write time-out is still sent.
 func TestLateAnswerIsSent(t *testing.T) {
 	r := start(t, func(s *setup) {
-		s.options.StoreTimeout = 100 * time.Millisecond
-		s.tune = func(_ *Handler, server *http.Server) { server.WriteTimeout = 20 * time.Millisecond }
+		s.tune = func(h *Handler, server *http.Server) {
+			h.lateAnswer, server.WriteTimeout = 0, 20*time.Millisecond
+		}
 	})
-	r.store.entered = make(chan struct{}, 1)
+	r.store.entered, r.store.release = make(chan struct{}, 1), make(chan struct{})
+	r.store.insertErr = store.ErrUnavailable
+	time.AfterFunc(100*time.Millisecond, func() { close(r.store.release) })
 	r.post(guideExample).checkProblem(t, http.StatusServiceUnavailable, "")
 }

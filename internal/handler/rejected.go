@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -30,9 +31,7 @@ func (h *Handler) mayKeepRejected(x *exchange) bool {
 // insertRejected stores a refused request. That it fails is logged; the answer
 // stays what it is.
 func (h *Handler) insertRejected(x *exchange, r *http.Request, body []byte) {
-	ctx, cancel := h.storeContext(r)
-	defer cancel()
-	err := h.opt.Store.InsertRejected(ctx, &store.Rejected{
+	err := h.opt.Store.InsertRejected(context.WithoutCancel(r.Context()), &store.Rejected{
 		ID:          x.id,
 		ReceivedAt:  x.start,
 		SourceIP:    x.addr,

@@ -117,7 +117,6 @@ func start(t testing.TB, change func(*setup)) *rig {
 	options := Options{
 		CallbackPath:    callbackPath,
 		MaxBodyBytes:    1 << 20,
-		StoreTimeout:    time.Minute,
 		RejectedPerHour: 600,
 		Check:           func(*http.Request) (netip.Addr, string) { return allowedAddr, "" },
 		Store:           r.store,

@@ -5,3 +5,9 @@ package processtest
 // raceFlags build the binary like the tests: with the race detector, a process
 // that raced exits with 66.
 var raceFlags = []string{"-race"}
+
+// spooled are the callbacks that an instance drains in a test, in a bearable time.
+const spooled = 25_000
+
+// mostMemory is what a draining instance may take, in bytes. The race detector takes a multiple.
+const mostMemory = 1 << 30

@@ -293,6 +293,31 @@ func largest(id string) string {
 	return body + strings.Repeat("x", 1<<20-len(body)-2) + `"}`
 }
 
+// TestLockedTable: callbacks that wait for a lock for too long are spooled under
+// the ids that their inserts had, and stored once.
+func TestLockedTable(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	db := open(t, dsn)
+	s := serve(t, append(spooling(dsn, filepath.Join(t.TempDir(), "spool")), "CALLBACKD_STORE_TIMEOUT=500ms"))
+	lock, err := db.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE callbackd.callbacks IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	s.postAll(1, 5)
+	if n := s.metrics(t)[`callbackd_callbacks_total{outcome="spooled"}`]; n != 5 {
+		t.Errorf("%v callbacks were spooled, want 5", n)
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitEmptySpool()
+	db.wantInOrder(5)
+}
+
 // TestUnstorableCallback: what Postgres refuses for its values is kept as
 // rejected, and what it refuses even there is kept and tried again at the next
 // start; neither holds back those behind it.
@@ -305,17 +330,28 @@ func TestUnstorableCallback(t *testing.T) {
 	db.exec(`ALTER TABLE callbackd.rejected_callbacks ADD CONSTRAINT picky CHECK (position('WORSE'::bytea IN body) = 0)`)
 	dir := filepath.Join(t.TempDir(), "spool")
 	s := serve(t, spooling(postgres.dsn, dir))
+	postgres.begin()
 	for id, status := range map[string]string{"bad": "BAD", "worse": "WORSE"} {
 		s.post(t, jumioAddress, "application/json", callbackBody(id, status)).wantCode(t, http.StatusOK)
 	}
 	s.postAll(1, 5)
+	postgres.end()
 	s.awaitEmptySpool()
+	db = open(t, postgres.dsn) // the old connections are dead
 	db.wantInOrder(5)
-	if got := db.texts(`SELECT reason FROM jumio.rejected_callbacks`); len(got) != 1 || got[0] != "not_storable: SQLSTATE 23514" {
+	// Without an outage it is the same.
+	s.post(t, jumioAddress, "application/json", callbackBody("bad-too", "BAD")).wantCode(t, http.StatusOK)
+	eventually(t, patience, func() error {
+		if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks`); n != 2 {
+			return fmt.Errorf("%d are rejected", n)
+		}
+		return nil
+	})
+	if got := db.texts(`SELECT DISTINCT reason FROM jumio.rejected_callbacks`); len(got) != 1 || got[0] != "not_storable: SQLSTATE 23514" {
 		t.Errorf("the reasons of what is rejected are %q", got)
 	}
 	m := s.metrics(t)
-	for outcome, want := range map[string]float64{"rejected": 1, "unstorable": 1} {
+	for outcome, want := range map[string]float64{"rejected": 2, "unstorable": 1} {
 		if got := m[fmt.Sprintf("callbackd_spool_moved_total{outcome=%q}", outcome)]; got != want {
 			t.Errorf("%v callbacks were moved as %s, want %v", got, outcome, want)
 		}

@@ -163,7 +163,7 @@ func TestBound(t *testing.T) {
 			s := open(t, t.TempDir(), limit)
 			n := 0
 			var err error
-			for ; err == nil; n++ {
+			for ; err == nil && n < 1000; n++ {
 				err = s.Append(callback(n+1, 1000))
 			}
 			if !errors.Is(err, ErrFull) || !errors.Is(s.Room(), ErrFull) {

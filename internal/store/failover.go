@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 
 	"github.com/jackc/pgerrcode"
@@ -16,19 +14,16 @@ import (
 // finds the new primary among the hosts of DATABASE_URL.
 type failover struct{ pool atomic.Pointer[pgxpool.Pool] }
 
-// TraceQueryStart has nothing to do.
-func (f *failover) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
-}
-
-// TraceQueryEnd looks at the error of every statement.
-func (f *failover) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
-	if data.Err == nil {
-		return
-	}
-	if e, ok := errors.AsType[*pgconn.PgError](data.Err); ok && e.Code == pgerrcode.ReadOnlySQLTransaction {
-		if pool := f.pool.Load(); pool != nil {
+// watchFailover looks at every error of every connection, COPY's too. The pool
+// is still to be set.
+func watchFailover(cfg *pgx.ConnConfig) *failover {
+	f := &failover{}
+	before := cfg.OnPgError // closes a connection after a fatal error
+	cfg.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		if pool := f.pool.Load(); pool != nil && err.Code == pgerrcode.ReadOnlySQLTransaction {
 			pool.Reset()
 		}
+		return before(conn, err)
 	}
+	return f
 }

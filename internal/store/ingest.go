@@ -2,200 +2,204 @@ package store
 
 import (
 	"context"
-	"net/netip"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
-	// Two writers: while one waits for its commit, the other's batch fills and
-	// goes. More writers make smaller batches for the same fsyncs.
+	// Two batches at a time: while one waits for its commit, the other fills
+	// and goes. More make smaller batches for the same fsyncs.
 	ingestWriters = 2
 	// A batch is what waits when a writer is free, up to this many: more than
 	// any number of connections that one instance is meant for brings at once.
 	ingestMaxBatch = 512
 )
 
-// pending is a callback on its way; done gets its outcome exactly once.
+// pending is a callback that waits for its turn; done gets its outcome exactly
+// once.
 type pending struct {
-	ctx      context.Context
 	callback *Callback
 	done     chan error
+	timer    *time.Timer
+	given    atomic.Bool // up: nobody waits for it any more
 }
+
+// pendings are used again: a channel and a timer for each callback would be a
+// fifth of what the garbage collector has to do at full load.
+var pendings = sync.Pool{New: func() any {
+	p := &pending{done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
+	p.timer.Stop()
+	return p
+}}
 
 // ingest is the group commit: whoever waits is written together, and a batch
 // starts the moment a writer is free. Nothing is ever delayed to fill a batch.
+//
+// A writer is no goroutine of its own but a right to write. Who comes while one
+// is free takes it and writes alone, without waking anybody: at few callbacks
+// the answer costs no switch between goroutines. Who comes while all are taken
+// waits; a goroutine is started to write what waits, and ends when nothing does.
 type ingest struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration
 	metrics *Metrics
 	wake    func()
-	queue   chan pending
-	writers sync.WaitGroup
+	buffers sync.Pool // of *[]byte, a batch in COPY's format
+
+	mu      sync.Mutex
+	free    int        // writers; more than 0 only while nobody waits
+	waiting []*pending // in the order of their arrival
+	allFree sync.Cond  // on mu: free went up to ingestWriters
 }
 
 func startIngest(pool *pgxpool.Pool, timeout time.Duration, m *Metrics, wake func()) *ingest {
-	in := &ingest{pool: pool, timeout: timeout, metrics: m, wake: wake, queue: make(chan pending, ingestMaxBatch)}
-	for range ingestWriters {
-		in.writers.Go(in.write)
-	}
+	in := &ingest{pool: pool, timeout: timeout, metrics: m, wake: wake, free: ingestWriters}
+	in.allFree.L = &in.mu
 	return in
 }
 
+// stop returns when nothing is being written.
 func (in *ingest) stop() {
-	close(in.queue)
-	in.writers.Wait()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for in.free < ingestWriters {
+		in.allFree.Wait()
+	}
 }
 
-// InsertCallback returns nil once the callback is committed. After
-// ErrUnavailable it is not known to be stored, though it may be.
+// InsertCallback returns nil once the callback is committed. It takes at most
+// Options.StoreTimeout, or until ctx ends. After ErrUnavailable it is not known
+// to be stored, though it may be.
 func (s *Store) InsertCallback(ctx context.Context, c *Callback) error {
-	p := pending{ctx: ctx, callback: c, done: make(chan error, 1)}
-	select {
-	case s.ingest.queue <- p:
-	case <-ctx.Done():
-		return translate("store a callback", context.DeadlineExceeded)
+	in := s.ingest
+	in.mu.Lock()
+	if in.free > 0 {
+		in.free--
+		in.mu.Unlock()
+		defer in.release()
+		return in.insertOne(ctx, c)
 	}
+	p := pendings.Get().(*pending)
+	p.callback = c
+	in.waiting = append(in.waiting, p)
+	in.mu.Unlock()
+	return in.await(ctx, p)
+}
+
+// await waits for p's outcome.
+func (in *ingest) await(ctx context.Context, p *pending) error {
+	p.timer.Reset(in.timeout)
 	select {
 	case err := <-p.done:
+		p.timer.Stop()
+		p.callback = nil
+		pendings.Put(p)
 		return err
+	case <-p.timer.C:
 	case <-ctx.Done():
-		return translate("store a callback", context.DeadlineExceeded)
+	}
+	p.given.Store(true) // and not used again: its outcome may still come
+	return translate("store a callback", context.DeadlineExceeded)
+}
+
+// release gives a writer back: to those who wait, or to whoever comes next.
+func (in *ingest) release() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.waiting) > 0 {
+		go in.writeWaiting()
+		return
+	}
+	in.free++
+	if in.free == ingestWriters {
+		in.allFree.Broadcast()
 	}
 }
 
-// write is one writer's life.
-func (in *ingest) write() {
-	batch := make([]pending, 0, ingestMaxBatch)
-	for first := range in.queue {
-		batch = append(batch[:0], first)
-	fill:
-		for len(batch) < ingestMaxBatch {
-			select {
-			case p, open := <-in.queue:
-				if !open {
-					break fill
-				}
-				batch = append(batch, p)
-			default:
-				break fill
-			}
+// writeWaiting holds a writer until nobody waits.
+func (in *ingest) writeWaiting() {
+	defer in.release()
+	batch := make([]*pending, 0, ingestMaxBatch)
+	for {
+		batch = in.take(batch[:0])
+		if len(batch) == 0 {
+			return
 		}
 		in.flush(batch)
-		clear(batch)
 	}
+}
+
+// take moves those who have waited longest, and still do, to the batch.
+func (in *ingest) take(batch []*pending) []*pending {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n := min(len(in.waiting), ingestMaxBatch)
+	for _, p := range in.waiting[:n] {
+		if !p.given.Load() {
+			batch = append(batch, p)
+		}
+	}
+	rest := copy(in.waiting, in.waiting[n:])
+	clear(in.waiting[rest:])
+	in.waiting = in.waiting[:rest]
+	return batch
 }
 
 // flush writes a batch and tells every waiter. If the values of one row are at
 // fault, the rows are written one by one, so that only that row fails.
-func (in *ingest) flush(batch []pending) {
-	waiting := batch[:0:len(batch)]
+func (in *ingest) flush(batch []*pending) {
+	ctx := context.Background()
+	if len(batch) > 1 {
+		err := in.insertBatch(ctx, batch)
+		if !badRow(err) {
+			for _, p := range batch {
+				p.done <- err
+			}
+			return
+		}
+	}
 	for _, p := range batch {
-		if p.ctx.Err() == nil {
-			waiting = append(waiting, p)
-		}
+		p.done <- in.insertOne(ctx, p.callback)
 	}
-	if len(waiting) == 0 {
-		return
-	}
-	err := in.insert(waiting)
-	if badRow(err) && len(waiting) > 1 {
-		for _, p := range waiting {
-			p.done <- in.insert([]pending{p})
-		}
-	} else {
-		for _, p := range waiting {
-			p.done <- err
-		}
-	}
-	in.wake()
 }
 
-const insertCallbacks = `
-INSERT INTO callbackd.callbacks (callback_id, received_at, callback_sent_at, source_ip, content_type, workflow_execution_id,
-    workflow_status, workflow_href, definition_key, account_id, account_href, user_reference, body)
-SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::inet[], $5::text[], $6::text[],
-    $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[])`
-
-// insert is one statement, one round trip, one commit.
-func (in *ingest) insert(batch []pending) error {
-	in.metrics.batchSize.Observe(float64(len(batch)))
-	ctx, cancel := context.WithTimeout(context.Background(), in.timeout)
+// insertOne is one INSERT, one round trip, one commit.
+func (in *ingest) insertOne(ctx context.Context, c *Callback) error {
+	in.metrics.batchSize.Observe(1)
+	ctx, cancel := context.WithTimeout(ctx, in.timeout)
 	defer cancel()
-	_, err := in.pool.Exec(ctx, insertCallbacks, callbackArrays(batch)...)
+	_, err := in.pool.Exec(ctx, insertCallback, insertArguments(c)...)
+	if err == nil {
+		in.wake()
+	}
+	return translate("insert a callback", err)
+}
+
+// insertBatch is one COPY, one commit.
+func (in *ingest) insertBatch(ctx context.Context, batch []*pending) error {
+	in.metrics.batchSize.Observe(float64(len(batch)))
+	ctx, cancel := context.WithTimeout(ctx, in.timeout)
+	defer cancel()
+
+	buffer, _ := in.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new([]byte)
+	}
+	rows := append((*buffer)[:0], copyHeader...)
+	for _, p := range batch {
+		rows = appendCallback(rows, p.callback)
+	}
+	rows = append(rows, copyTrailer...)
+	err := in.copyCallbacks(ctx, rows)
+	if cap(rows) <= maxBufferKept {
+		*buffer = rows
+		in.buffers.Put(buffer)
+	}
+	if err == nil {
+		in.wake()
+	}
 	return translate("insert callbacks", err)
-}
-
-func callbackArrays(batch []pending) []any {
-	n := len(batch)
-	var (
-		ids         = make([]uuid.UUID, n)
-		receivedAt  = make([]time.Time, n)
-		sentAt      = make([]*time.Time, n)
-		sourceIP    = make([]*netip.Addr, n)
-		contentType = make([]string, n)
-		workflowID  = make([]string, n)
-		status      = make([]*string, n)
-		href        = make([]*string, n)
-		definition  = make([]*string, n)
-		accountID   = make([]*string, n)
-		accountHref = make([]*string, n)
-		userRef     = make([]*string, n)
-		body        = make([][]byte, n)
-	)
-	for i, p := range batch {
-		c := p.callback
-		ids[i], receivedAt[i], sentAt[i], sourceIP[i] = c.ID, c.ReceivedAt, nullTime(c.CallbackSentAt), nullAddr(c.SourceIP)
-		contentType[i], workflowID[i], status[i] = CleanText(c.ContentType), c.WorkflowExecutionID, nullText(c.WorkflowStatus)
-		href[i], definition[i], accountID[i] = nullText(c.WorkflowHref), nullText(c.DefinitionKey), nullText(c.AccountID)
-		accountHref[i], userRef[i], body[i] = nullText(c.AccountHref), nullText(c.UserReference), notNil(c.Body)
-	}
-	return []any{ids, receivedAt, sentAt, sourceIP, contentType, workflowID, status, href, definition, accountID, accountHref, userRef, body}
-}
-
-// CleanText replaces what a Postgres text cannot hold, invalid UTF-8 and NUL, by
-// U+FFFD; the bytes as they came are in the body.
-func CleanText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-func nullText(s string) *string {
-	if s == "" {
-		return nil
-	}
-	s = CleanText(s)
-	return &s
-}
-
-func nullTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-func nullAddr(a netip.Addr) *netip.Addr {
-	if !a.IsValid() {
-		return nil
-	}
-	a = a.WithZone("") // inet has no zones
-	return &a
-}
-
-func notNil(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
-
-// insertCallback stores one callback within a transaction.
-func insertCallback(ctx context.Context, tx pgx.Tx, c *Callback) error {
-	_, err := tx.Exec(ctx, insertCallbacks, callbackArrays([]pending{{callback: c}})...)
-	return err
 }

@@ -14,8 +14,11 @@ const insertRejected = `
 	INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
 	VALUES ($1, $2, $3, $4, $5, $6)`
 
-// InsertRejected keeps a refused request.
+// InsertRejected keeps a refused request. It takes at most
+// Options.StoreTimeout.
 func (s *Store) InsertRejected(ctx context.Context, r *Rejected) error {
+	ctx, cancel := context.WithTimeout(ctx, s.ingest.timeout)
+	defer cancel()
 	_, err := s.pool.Exec(ctx, insertRejected,
 		r.ID, r.ReceivedAt, nullAddr(r.SourceIP), CleanText(r.Reason), CleanText(r.ContentType), notNil(r.Body))
 	return translate("keep a rejected callback", err)
@@ -79,7 +82,8 @@ func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *Callback) error {
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("no such callback that has not been replayed: %w", ErrNotFound)
 		}
-		return insertCallback(ctx, tx, c)
+		_, err = tx.Exec(ctx, insertCallback, insertArguments(c)...)
+		return err
 	})
 	if err == nil {
 		s.waker.wake()

@@ -4,23 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // insertSpooled leaves alone what is stored already: the callback whose insert
 // ended without an answer, and the batch that was stored and not yet dropped
 // from the spool. Without a conflict target, which would take the right to read.
-const insertSpooled = insertCallbacks + ` ON CONFLICT DO NOTHING`
+const insertSpooled = insertCallback + ` ON CONFLICT DO NOTHING`
 
-// InsertSpooled stores callbacks that were taken in while the database did not
+// InsertSpooled stores, in one transaction, callbacks that were taken in while the database did not
 // take them, each exactly once however often it is called with them. None is
 // stored after an error; if BadRow tells that a row is at fault, the others may
 // be stored without it.
 func (s *Store) InsertSpooled(ctx context.Context, list []*Callback) error {
-	batch := make([]pending, len(list))
-	for i, c := range list {
-		batch[i].callback = c
+	var batch pgx.Batch // without a BEGIN, yet one transaction
+	for _, c := range list {
+		batch.Queue(insertSpooled, insertArguments(c)...)
 	}
-	if _, err := s.pool.Exec(ctx, insertSpooled, callbackArrays(batch)...); err != nil {
+	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return translate("insert spooled callbacks", err)
 	}
 	s.waker.wake()

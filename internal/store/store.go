@@ -22,7 +22,7 @@ type Options struct {
 	DSN string
 	// MaxConns bounds the pool; 0 leaves the DSN's or pgx's own default.
 	MaxConns int32
-	// StoreTimeout bounds one batch of callbacks on its way into Postgres.
+	// StoreTimeout bounds how long a callback may wait for Postgres.
 	StoreTimeout time.Duration
 	// Log and Metrics must be set.
 	Log     *zap.Logger
@@ -56,8 +56,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	}
 	cfg.AfterConnect = makeDurable
-	failover := &failover{}
-	cfg.ConnConfig.Tracer = failover
+	failover := watchFailover(cfg.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, translate("open the pool", err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -57,110 +56,6 @@ func scalar[T any](t *testing.T, s *store.Store, sql string, args ...any) T {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return v
-}
-
-func TestInsertCallbackStoresEveryColumn(t *testing.T) {
-	s := storetest.New(t)
-	want := &store.Callback{
-		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("2001:db8::1"),
-		ContentType: "text/\xffodd\x00", Body: []byte("raw \x00 \xff bytes"), WorkflowExecutionID: "w-1",
-		WorkflowStatus: "PRO\x00CESSED", WorkflowHref: "https://h", DefinitionKey: "3", AccountID: "a", AccountHref: "https://a",
-		UserReference: "ref", CallbackSentAt: time.Date(2021, 1, 21, 14, 55, 1, 917e6, time.UTC),
-	}
-	mustInsert(t, s, want)
-	var got store.Callback
-	err := s.Pool().QueryRow(t.Context(), `SELECT callback_id, received_at, source_ip, content_type, body, workflow_execution_id,
-		workflow_status, workflow_href, definition_key, account_id, account_href, user_reference, callback_sent_at FROM jumio.callbacks`).
-		Scan(&got.ID, &got.ReceivedAt, &got.SourceIP, &got.ContentType, &got.Body, &got.WorkflowExecutionID, &got.WorkflowStatus,
-			&got.WorkflowHref, &got.DefinitionKey, &got.AccountID, &got.AccountHref, &got.UserReference, &got.CallbackSentAt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Body, want.Body) {
-		t.Errorf("the body is %q, want the raw bytes %q", got.Body, want.Body)
-	}
-	if got.ID != want.ID || got.SourceIP != want.SourceIP || !got.ReceivedAt.Equal(want.ReceivedAt) || !got.CallbackSentAt.Equal(want.CallbackSentAt) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if got.ContentType != "text/\uFFFDodd\uFFFD" || got.WorkflowStatus != "PRO\uFFFDCESSED" {
-		t.Errorf("what text cannot hold is not replaced: %q, %q", got.ContentType, got.WorkflowStatus)
-	}
-}
-
-func TestInsertCallbackGroupsCommits(t *testing.T) {
-	s := storetest.New(t)
-	const n = 400
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			if err := s.InsertCallback(context.Background(), callback(fmt.Sprintf("w-%d", i))); err != nil {
-				t.Errorf("insert: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	if got := scalar[int64](t, s, `SELECT count(*) FROM jumio.callbacks`); got != n {
-		t.Errorf("%d callbacks are stored, want %d", got, n)
-	}
-	if got := scalar[int64](t, s, `SELECT count(*) FROM callbackd.inbox`); got != n {
-		t.Errorf("%d callbacks wait for promotion, want %d", got, n)
-	}
-	if txs := scalar[int64](t, s, `SELECT count(DISTINCT xmin::text) FROM callbackd.callbacks`); txs >= n {
-		t.Errorf("%d callbacks took %d transactions", n, txs)
-	}
-}
-
-// A batch that fails because of one row must not take the others with it.
-func TestInsertCallbackBadRowFailsAlone(t *testing.T) {
-	s := storetest.New(t)
-	taken := callback("first")
-	mustInsert(t, s, taken)
-	const n = 50
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			c := callback(fmt.Sprintf("w-%d", i))
-			if i == n/2 {
-				c.ID = taken.ID
-			}
-			errs[i] = s.InsertCallback(context.Background(), c)
-		})
-	}
-	wg.Wait()
-	for i, err := range errs {
-		var sqlErr *store.SQLError
-		if i == n/2 {
-			if !errors.As(err, &sqlErr) || errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("the bad row's error is %v, want an SQLError", err)
-			}
-		} else if err != nil {
-			t.Errorf("row %d: %v", i, err)
-		}
-	}
-}
-
-func TestInsertCallbackUnavailable(t *testing.T) {
-	s := storetest.New(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	conn, err := s.Pool().Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE callbackd.callbacks`); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.InsertCallback(ctx, callback("w")); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("while the table is locked: %v, want ErrUnavailable", err)
-	}
-	if _, err := conn.Exec(t.Context(), `ROLLBACK`); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.InsertCallback(t.Context(), callback("w")); err != nil {
-		t.Errorf("after the lock is gone: %v", err)
-	}
 }
 
 func TestReadyReadOnly(t *testing.T) {

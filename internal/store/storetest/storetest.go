@@ -108,12 +108,17 @@ func NewMigrated(tb testing.TB) string {
 	return dsn
 }
 
-// Open opens a store on dsn, closed with the test.
-func Open(tb testing.TB, dsn string) *store.Store {
+// Open opens a store on dsn, closed with the test; change is made to its
+// options.
+func Open(tb testing.TB, dsn string, change ...func(*store.Options)) *store.Store {
 	tb.Helper()
-	s, err := store.Open(context.Background(), store.Options{
+	o := store.Options{
 		DSN: dsn, StoreTimeout: 5 * time.Second, Log: zap.NewNop(), Metrics: store.NewMetrics(prometheus.NewRegistry()),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := store.Open(context.Background(), o)
 	if err != nil {
 		tb.Fatalf("open the store: %v", err)
 	}

@@ -1,0 +1,186 @@
+package handler
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// asForm and asJSON write fields as a sender would.
+func (f Fields) asForm() string {
+	v := url.Values{"workflowExecution.id": {f.WorkflowExecutionID}}
+	for key, value := range map[string]string{
+		"workflowExecution.status": f.WorkflowStatus, "workflowExecution.href": f.WorkflowHref,
+		"workflowExecution.definitionKey": f.DefinitionKey, "account.id": f.AccountID,
+		"account.href": f.AccountHref, "userReference": f.UserReference, "callbackSentAt": f.sentAt(),
+	} {
+		if value != "" {
+			v.Set(key, value)
+		}
+	}
+	return v.Encode()
+}
+
+func (f Fields) asJSON(t testing.TB) []byte {
+	text, err := json.Marshal(map[string]any{
+		"callbackSentAt": f.sentAt(), "userReference": f.UserReference,
+		"workflowExecution": map[string]string{
+			"id": f.WorkflowExecutionID, "status": f.WorkflowStatus, "href": f.WorkflowHref, "definitionKey": f.DefinitionKey,
+		},
+		"account": map[string]string{"id": f.AccountID, "href": f.AccountHref},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func (f Fields) sentAt() string {
+	if f.CallbackSentAt.IsZero() {
+		return ""
+	}
+	return f.CallbackSentAt.Format(time.RFC3339Nano)
+}
+
+// checkAgainstReference decodes a body both ways.
+func checkAgainstReference(t testing.TB, body []byte) (Fields, error) {
+	t.Helper()
+	buffer := bytes.Clone(body)
+	got, err := DecodeCallback(buffer)
+	if !bytes.Equal(buffer, body) {
+		t.Fatalf("body %q was changed to %q", body, buffer)
+	}
+	clear(buffer) // fields must not change with a buffer that is used again
+	want, wantErr := referenceDecode(body)
+	if err != wantErr { //nolint:errorlint // the documented error is a bare DecodeError
+		t.Fatalf("body %q: error %v, want %v", body, err, wantErr)
+	}
+	if got != want {
+		t.Fatalf("body %q: fields (-want +got):\n%s", body, cmp.Diff(want, got))
+	}
+	return got, err
+}
+
+// bodies are whole callbacks in every form, and what is hard about each.
+func bodies(t testing.TB) []string {
+	jsonValued := url.Values{
+		"workflowExecution": {guideMember(t, "workflowExecution")}, "account": {guideMember(t, "account")},
+	}.Encode()
+	return []string{
+		guideExample,
+		guideForm(dotted),
+		guideForm(bracketed),
+		url.QueryEscape(guideExample),
+		url.QueryEscape(guideExample) + "=",
+		"payload=" + url.QueryEscape(guideExample),
+		jsonValued,
+		"{%22workflowExecution%22:{%22id%22:%22a%22}}",
+		`{"workflowExecution":{"id":"a"}}=`,
+		`{"workflowExecution":{"id":"a"}}==`,
+		"\ufeff{\"workflowExecution\":{\"id\":1,\"status\":\"\\ud800\\u0000\xff\"},\"callbackSentAt\":\"9999-12-31T23:59:59-23:59\"}",
+		"\u00a0\ufeff{}\u2028",
+		`{"workflowExecution":{"id":"a","id":{}},"account":[],"userReference":false}`,
+		`{"workflowExecution":{"id":"a"},"workflowExecution":null}`,
+		`{"workflowExecution":{"id":"a"},"account":{"id":"b"},"account":7}`,
+		`{"workflowExecution":{"\u0069d":"a","i\u0064":"b","\ud83d\ude00":"\ud83d\ude00"},"userRe\u0066erence":"\/\b\f\n\r\t\"\\"}`,
+		`{"WorkflowExecution":{"id":"a"},"workflowexecution":{"id":"b"},"workflowExecution":{"Id":"c","id":"d"}}`,
+		"{\"workflowExecution\":{\"id\xff\":\"a\",\"id\ufffd\":\"b\",\"id\":\"c\",\"status\":\"\xed\xa0\x80\"}}",
+		`{"workflowExecution":{"id":-0,"status":1E5,"definitionKey":0.10e-7,"href":1e999999}}`,
+		`{"workflowExecution":{"id":"a"},"x":[{"workflowExecution":{"id":"b"}},"}",{"":{"":[]}},true,false,null]}`,
+		`{"workflowExecution":{"id":"a","later":{"id":"b","status":["x"]},"status":"S"},"id":"c"}`,
+		`{"callbackSentAt":"2021-01-21t14:55:01,5+05:30","workflowExecution":{"id":"a"}}`,
+		`{"callbackSentAt":"2016-12-31T23:59:60Z","workflowExecution":{"id":"a"}}`,
+		`["&workflowExecution.id=a&"]`,
+		"workflowExecution=null&account=null&workflowExecution.id=a&account.id=b",
+		"workflowExecution.=a&workflowExecution[]=b&workflowExecution[id=c&workflowExecution.id]=d&workflowExecution.id=e",
+		"workflowExecution[id]]=a&workflowExecution[=b&workflowExecution[id][x]=c&workflowExecution%5bid%5D=d",
+		"workflowExecution=%7B%22id%22%3A%22a%22%7D&workflowExecution=%7B%22status%22%3A%22S%22%7D&account[id]",
+		"=%7B%22workflowExecution%22%3A%7B%22id%22%3A%22a%22%7D%7D",
+		"%7B%7D=%7B%22workflowExecution%22%3A%7B%22id%22%3A%22a%22%7D%7D",
+		"", "{", "%", "null", "{}", "{}{}", "{}x", "{},", "{}]", "{\"a\"", "&", "=", "{\x00}", "{}\u00a0x", "{}\v", "[", `"`,
+	}
+}
+
+// spoilers are put into bodies: each is a place where decoders differ.
+var spoilers = []string{
+	"", `"`, `\`, "{", "}", "[", "]", ",", ":", " ", "\x00", "\n", "\v", "\xff", "\u00a0", "\ufeff", "\u2028",
+	"=", "&", "%", "%00", "%2", "+", ";", ".", "0", "-", "1e", "x", "null", "true", "tru", "//", "/**/",
+	`\u0000`, `\ud800`, `\u12`, `\x`, `"id":"b",`, `"id":null,`, `{"id":"b"}`, `,"workflowExecution":{"id":"b"}`,
+	"&workflowExecution.id=b&", "&account[id]=b", "&workflowExecution=%7B%22id%22%3A%22b%22%7D",
+}
+
+// Every short body, cut off, with a byte left out, with a spoiler put in or in a
+// byte's place, at every position.
+func TestDecodeAgreesWithReference(t *testing.T) {
+	whole := append(bodies(t),
+		`{"workflowExecution":{"id":"a","status":"PROCESSED"},"account":{"id":7},"userReference":"u"}`,
+		"workflowExecution.id=a&account[id]=b&userReference=c",
+		// Too long to be mutated by the fuzzer, which would be slow.
+		`{"x":`+strings.Repeat("[", 10000),
+	)
+	for _, depth := range []int{9998, 9999, 10000} {
+		whole = append(whole, `{"x":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+`,"workflowExecution":{"id":"a"}}`)
+	}
+	outcomes := map[error]int{}
+	for _, body := range whole {
+		_, err := checkAgainstReference(t, []byte(body))
+		outcomes[err]++
+		if len(body) > 96 {
+			continue
+		}
+		for i := range len(body) + 1 {
+			_, err := checkAgainstReference(t, []byte(body[:i]))
+			outcomes[err]++
+			for _, spoiler := range spoilers {
+				_, err := checkAgainstReference(t, []byte(body[:i]+spoiler+body[i:]))
+				outcomes[err]++
+				if i < len(body) {
+					_, err := checkAgainstReference(t, []byte(body[:i]+spoiler+body[i+1:]))
+					outcomes[err]++
+				}
+			}
+		}
+	}
+	for _, code := range []error{
+		nil, ErrEmptyBody, ErrInvalidJSON, ErrTruncatedJSON, ErrTrailingData, ErrInvalidForm, ErrNotACallback, ErrMissingID, ErrInvalidID,
+	} {
+		if outcomes[code] == 0 {
+			t.Errorf("no body led to %v", code)
+		}
+	}
+}
+
+func FuzzDecodeCallback(f *testing.F) {
+	for _, seed := range bodies(f) {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		fields, err := checkAgainstReference(t, body)
+		if err != nil {
+			return
+		}
+		for _, s := range []string{
+			fields.WorkflowStatus, fields.WorkflowHref, fields.DefinitionKey,
+			fields.AccountID, fields.AccountHref, fields.UserReference,
+		} {
+			if !utf8.ValidString(s) || strings.Contains(s, "\x00") {
+				t.Fatalf("Postgres cannot store %q", s)
+			}
+		}
+		for form, text := range map[string][]byte{"JSON": fields.asJSON(t), "form": []byte(fields.asForm())} {
+			again, err := DecodeCallback(text)
+			if err != nil {
+				t.Fatalf("as %s %q: %v", form, text, err)
+			}
+			if diff := cmp.Diff(fields, again); diff != "" {
+				t.Fatalf("as %s %q:\n%s", form, text, diff)
+			}
+		}
+	})
+}

@@ -1,0 +1,224 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"callbackd/internal/store"
+	"callbackd/internal/store/storetest"
+)
+
+func TestInsertCallbackStoresEveryColumn(t *testing.T) {
+	s := storetest.New(t)
+	want := &store.Callback{
+		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("2001:db8::1"),
+		ContentType: "text/\xffodd\x00", Body: []byte("raw \x00 \xff bytes"), WorkflowExecutionID: "w-1",
+		WorkflowStatus: "PRO\x00CESSED", WorkflowHref: "https://h", DefinitionKey: "3", AccountID: "a", AccountHref: "https://a",
+		UserReference: "ref", CallbackSentAt: time.Date(2021, 1, 21, 14, 55, 1, 917e6, time.UTC),
+	}
+	mustInsert(t, s, want)
+	var got store.Callback
+	err := s.Pool().QueryRow(t.Context(), `SELECT callback_id, received_at, source_ip, content_type, body, workflow_execution_id,
+		workflow_status, workflow_href, definition_key, account_id, account_href, user_reference, callback_sent_at FROM jumio.callbacks`).
+		Scan(&got.ID, &got.ReceivedAt, &got.SourceIP, &got.ContentType, &got.Body, &got.WorkflowExecutionID, &got.WorkflowStatus,
+			&got.WorkflowHref, &got.DefinitionKey, &got.AccountID, &got.AccountHref, &got.UserReference, &got.CallbackSentAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Body, want.Body) {
+		t.Errorf("the body is %q, want the raw bytes %q", got.Body, want.Body)
+	}
+	if got.ID != want.ID || got.SourceIP != want.SourceIP || !got.ReceivedAt.Equal(want.ReceivedAt) || !got.CallbackSentAt.Equal(want.CallbackSentAt) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got.ContentType != "text/\uFFFDodd\uFFFD" || got.WorkflowStatus != "PRO\uFFFDCESSED" {
+		t.Errorf("what text cannot hold is not replaced: %q, %q", got.ContentType, got.WorkflowStatus)
+	}
+}
+
+func TestInsertCallbackGroupsCommits(t *testing.T) {
+	s := storetest.New(t)
+	const n = 400
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if err := s.InsertCallback(context.Background(), callback(fmt.Sprintf("w-%d", i))); err != nil {
+				t.Errorf("insert: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := scalar[int64](t, s, `SELECT count(*) FROM jumio.callbacks`); got != n {
+		t.Errorf("%d callbacks are stored, want %d", got, n)
+	}
+	if got := scalar[int64](t, s, `SELECT count(*) FROM callbackd.inbox`); got != n {
+		t.Errorf("%d callbacks wait for promotion, want %d", got, n)
+	}
+	if txs := scalar[int64](t, s, `SELECT count(DISTINCT xmin::text) FROM callbackd.callbacks`); txs >= n {
+		t.Errorf("%d callbacks took %d transactions", n, txs)
+	}
+}
+
+// A batch that fails because of one row must not take the others with it.
+func TestInsertCallbackBadRowFailsAlone(t *testing.T) {
+	s := storetest.New(t)
+	taken := callback("first")
+	mustInsert(t, s, taken)
+	const n = 50
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			c := callback(fmt.Sprintf("w-%d", i))
+			if i == n/2 {
+				c.ID = taken.ID
+			}
+			errs[i] = s.InsertCallback(context.Background(), c)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		var sqlErr *store.SQLError
+		if i == n/2 {
+			if !errors.As(err, &sqlErr) || errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("the bad row's error is %v, want an SQLError", err)
+			}
+		} else if err != nil {
+			t.Errorf("row %d: %v", i, err)
+		}
+	}
+}
+
+// lockCallbacks lets nobody write callbacks until the function it returns is
+// called.
+func lockCallbacks(t *testing.T, pool *pgxpool.Pool) (unlock func()) {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE callbackd.callbacks`); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// waitFor waits until n statements wait for a lock.
+func waitFor(t *testing.T, s *store.Store, n int) {
+	t.Helper()
+	for scalar[int](t, s, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) != n {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// odd are callbacks with every column in its different shapes.
+func odd() []*store.Callback {
+	at := time.Date(2024, 2, 29, 23, 59, 59, 123456000, time.UTC)
+	callbacks := []*store.Callback{
+		{WorkflowExecutionID: "all absent", ReceivedAt: at},
+		{WorkflowExecutionID: "IPv4", ReceivedAt: at, SourceIP: netip.MustParseAddr("192.0.2.1"), Body: []byte{}},
+		{WorkflowExecutionID: "IPv6", ReceivedAt: at, SourceIP: netip.MustParseAddr("2001:db8::1")},
+		{WorkflowExecutionID: "zone", ReceivedAt: at, SourceIP: netip.MustParseAddr("fe80::1%eth0")},
+		{WorkflowExecutionID: "IPv4-mapped", ReceivedAt: at, SourceIP: netip.MustParseAddr("::ffff:192.0.2.1")},
+		{WorkflowExecutionID: "before 2000", ReceivedAt: at, CallbackSentAt: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)},
+		{WorkflowExecutionID: "late", ReceivedAt: at, CallbackSentAt: time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)},
+		{
+			WorkflowExecutionID: "all there", ReceivedAt: at, CallbackSentAt: at.Add(-time.Second), ContentType: "text/\xffodd\x00",
+			WorkflowStatus: "PRO\x00CESSED", WorkflowHref: "h", DefinitionKey: "\xc3\x28", AccountID: "\u00e9", AccountHref: "a", UserReference: "r",
+			Body: bytes.Repeat([]byte("\x00\xff\\x"), 300_000),
+		},
+	}
+	for _, c := range callbacks {
+		c.ID = uuid.Must(uuid.NewV7())
+	}
+	return callbacks
+}
+
+// A callback looks the same whether it came alone, by INSERT, or with others, by
+// COPY.
+func TestInsertCallbackAloneAndInABatch(t *testing.T) {
+	alone, together := storetest.New(t), storetest.New(t)
+	for _, c := range odd() {
+		mustInsert(t, alone, c)
+	}
+
+	unlock := lockCallbacks(t, together.Pool())
+	var wg sync.WaitGroup
+	insert := func(c *store.Callback) {
+		wg.Go(func() {
+			if err := together.InsertCallback(context.Background(), c); err != nil {
+				t.Errorf("insert %s: %v", c.WorkflowExecutionID, err)
+			}
+		})
+	}
+	for i := range 2 { // who comes first goes alone
+		insert(callback("first"))
+		waitFor(t, together, i+1)
+	}
+	for _, c := range odd() {
+		insert(c)
+	}
+	for together.Waiting() < len(odd()) {
+		time.Sleep(time.Millisecond)
+	}
+	unlock()
+	wg.Wait()
+
+	rows := func(s *store.Store) []map[string]any {
+		rows, _ := s.Pool().Query(t.Context(), `SELECT to_jsonb(c) - 'callback_id' FROM jumio.callbacks AS c
+			WHERE workflow_execution_id <> 'first' ORDER BY workflow_execution_id`)
+		list, err := pgx.CollectRows(rows, pgx.RowTo[map[string]any])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	want, got := rows(alone), rows(together)
+	if len(want) != len(odd()) {
+		t.Errorf("%d rows, want %d", len(want), len(odd()))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("in a batch, callbacks are stored differently (-alone +together):\n%.2000s", diff)
+	}
+	if txs := scalar[int](t, together, `SELECT count(DISTINCT xmin::text) FROM callbackd.callbacks`); txs != 3 {
+		t.Errorf("%d transactions, want 3: two alone, and those who waited together", txs)
+	}
+}
+
+// Those who are being written and those who wait for their turn are given up
+// after the time-out alike.
+func TestInsertCallbackUnavailable(t *testing.T) {
+	s := storetest.Open(t, storetest.NewMigrated(t), func(o *store.Options) { o.StoreTimeout = 200 * time.Millisecond })
+	unlock := lockCallbacks(t, s.Pool())
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			err := s.InsertCallback(context.Background(), callback(fmt.Sprintf("w-%d", i)))
+			if !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("while the table is locked: %v, want ErrUnavailable", err)
+			}
+		})
+	}
+	wg.Wait()
+	unlock()
+	for err := errors.New("not tried"); err != nil; { // the last batch that timed out may still hold a writer
+		if err = s.InsertCallback(t.Context(), callback("after")); err != nil && !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("after the lock is gone: %v", err)
+		}
+	}
+}
