@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -34,8 +36,16 @@ worker-only one. All settings come from the environment:
 	}
 }
 
+// receiverGCPercent lets the heap of a receive-only instance grow to three times
+// what it holds between two garbage collections. That is little, a few MiB, and
+// collecting it at Go's usual 100 takes a tenth of the rate.
+const receiverGCPercent = 200
+
 // serve runs one instance until ctx ends.
 func serve(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
+	if cfg.Workers == 0 && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(receiverGCPercent)
+	}
 	i, err := newInstance(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -188,7 +188,8 @@ func (in *ingest) insertBatch(ctx context.Context, batch []*pending) error {
 	if buffer == nil {
 		buffer = new([]byte)
 	}
-	rows := append((*buffer)[:0], copyHeader...)
+	rows := (*buffer)[:0]
+	rows = append(rows, copyHeader...)
 	for _, p := range batch {
 		rows = appendCallback(rows, p.callback)
 	}
