@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"callbackd/internal/pgserver"
 )
 
 // diskSize is that of the file system which is filled.
@@ -19,12 +17,12 @@ const diskFull = "disk full"
 
 // fillDisk moves the table of callbacks to a small file system and fills that.
 // Mounting one needs root; where it cannot be had, the ledger says so.
-func (r *chaosRig) fillDisk(postgres *pgserver.Server, long time.Duration) {
+func (r *chaosRig) fillDisk(postgres *outage, long time.Duration) {
 	r.t.Helper()
 	const tablespace = "small"
-	dir := filepath.Join(postgres.Dir(), tablespace)
+	dir := filepath.Join(postgres.server.Dir(), tablespace)
 	if r.db.count(`SELECT count(*) FROM pg_tablespace WHERE spcname = $1`, tablespace) == 0 {
-		if err := r.mountSmall(dir, postgres.Dir()); err != nil {
+		if err := r.mountSmall(dir, postgres.server.Dir()); err != nil {
 			delete(r.line.faults, diskFull)
 			r.line.notDone = append(r.line.notDone, fmt.Sprintf("%s in %s: %v", diskFull, r.t.Name(), err))
 			return

@@ -22,12 +22,16 @@ func failOver(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	primary := ownPostgres(t)
-	standby, err := primary.Standby(ctx)
+	standby, err := primary.server.Standby(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stopPostgres(t, standby) })
-	r := newChaosRig(t, primary.DSN("postgres"))
+	t.Cleanup(func() {
+		if err := standby.Stop(); err != nil {
+			t.Errorf("stop the standby: %v", err)
+		}
+	})
+	r := newChaosRig(t, primary.dsn)
 	r.exec(`ALTER SYSTEM SET synchronous_standby_names = '*'`)
 	r.exec(`SELECT pg_reload_conf()`)
 	eventually(t, patience, func() error {
@@ -36,16 +40,14 @@ func failOver(t *testing.T) {
 		}
 		return nil
 	})
-	both := strings.Replace(r.dsn, primary.Address(), primary.Address()+","+standby.Address(), 1) + "&target_session_attrs=read-write"
+	both := strings.Replace(r.dsn, primary.server.Address(), primary.server.Address()+","+standby.Address(), 1) + "&target_session_attrs=read-write"
 	r.serve(roleBoth, "DATABASE_URL="+both)
 	r.warmUp()
 	r.load.start()
 	r.awaitMore(chaosSenders)
 	r.moment(time.Second)
 	r.fault("primary killed, synchronous standby promoted")
-	if err := primary.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	primary.begin()
 	r.stranded = true
 	r.felt()
 	if err := standby.Promote(ctx); err != nil {

@@ -15,6 +15,8 @@ func TestChaosInstances(t *testing.T) {
 		r.serve(roleBoth)
 	}
 	r.warmUp()
+	// Attempts take long enough for the next callback to come meanwhile.
+	r.jumio.setFaults("details:slow:0:delay=200ms")
 	r.load.hot = true
 	r.load.start()
 	for range times(16, 3) {

@@ -12,40 +12,54 @@ import (
 // retrieved all the same, and nothing that was had is fetched again.
 func TestChaosJumio(t *testing.T) {
 	t.Parallel()
+	for _, f := range []struct {
+		name, kind string
+		long       time.Duration
+		faults     []string
+	}{
+		{"Errors", "Jumio answers 5xx", times(2*time.Minute, 2*time.Second), []string{"token:503", "status:500", "details:502", "image:503"}},
+		{"TooManyRequests", "Jumio answers 429", times(time.Minute, 2*time.Second), []string{"details:429:0:retry-after=1s", "image:429:0:retry-after=2s"}},
+		{"HalfImages", "images stop half-way", times(30*time.Second, 2*time.Second), []string{"image:truncated"}},
+		{"HangsUp", "Jumio hangs up", times(30*time.Second, 2*time.Second), []string{"details:reset", "image:reset"}},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			r := jumioRig(t)
+			r.fault(f.kind)
+			r.jumio.setFaults(f.faults...)
+			hold(f.long)
+			r.jumio.setFaults()
+			r.awaitMore(chaosSenders)
+			r.settle()
+			r.checkDownloads(true)
+		})
+	}
+	t.Run("TokensRevoked", func(t *testing.T) {
+		t.Parallel()
+		r := jumioRig(t)
+		for range times(30, 5) {
+			r.awaitMore(chaosSenders / 2)
+			r.fault("all tokens revoked")
+			a, err := tryPost(r.jumio.url+"/_sandbox/tokens/revoke", "", "application/json", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.wantCode(t, http.StatusNoContent)
+		}
+		r.settle()
+		r.checkDownloads(true)
+	})
+}
+
+// jumioRig is one instance under load.
+func jumioRig(t *testing.T) *chaosRig {
+	t.Helper()
 	r := newChaosRig(t, migrated(t))
 	r.serve(roleBoth)
 	r.warmUp()
-	for _, f := range []struct {
-		name   string
-		long   time.Duration
-		faults []string
-	}{
-		{"Jumio answers 5xx", times(2*time.Minute, 2*time.Second), []string{"token:503", "status:500", "details:502", "image:503"}},
-		{"Jumio answers 429", times(time.Minute, 2*time.Second), []string{"details:429:0:retry-after=1s", "image:429:0:retry-after=2s"}},
-		{"images stop half-way", times(30*time.Second, 2*time.Second), []string{"image:truncated"}},
-		{"Jumio hangs up", times(30*time.Second, 2*time.Second), []string{"details:reset", "image:reset"}},
-	} {
-		r.load.start()
-		r.awaitMore(chaosSenders)
-		r.fault(f.name)
-		r.jumio.setFaults(f.faults...)
-		hold(f.long)
-		r.jumio.setFaults()
-		r.awaitMore(chaosSenders)
-		r.settle()
-	}
 	r.load.start()
-	for range times(30, 5) {
-		r.awaitMore(chaosSenders / 2)
-		r.fault("all tokens revoked")
-		a, err := tryPost(r.jumio.url+"/_sandbox/tokens/revoke", "", "application/json", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.wantCode(t, http.StatusNoContent)
-	}
-	r.settle()
-	r.checkDownloads(true)
+	r.awaitMore(chaosSenders)
+	return r
 }
 
 // TestChaosDNS: the name server goes away; what it said holds, also for an

@@ -32,7 +32,7 @@ func TestChaosKilledReceiver(t *testing.T) {
 func TestChaosKilledReceiverWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	postgres := ownPostgres(t)
-	r := newChaosRig(t, postgres.DSN("postgres"))
+	r := newChaosRig(t, postgres.dsn)
 	receiver := r.serve(roleReceiver)
 	r.serve(roleWorker)
 	r.warmUp()
@@ -48,16 +48,14 @@ func TestChaosKilledReceiverWithoutPostgres(t *testing.T) {
 		r.awaitMore(chaosSenders)
 		r.fault("Postgres killed (immediate shutdown) and restarted")
 		r.stranded = true
-		if err := postgres.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		postgres.begin()
 		r.felt()
 		for range times(5, 2) {
 			r.awaitMore(chaosSenders)
 			killReceiver("SIGKILL of the receiver while Postgres is away")
 		}
 		r.awaitMore(5 * chaosSenders)
-		restartPostgres(t, postgres)
+		postgres.end()
 		killReceiver("SIGKILL of the receiver while the spool is moved")
 	}
 	r.awaitMore(chaosSenders)

@@ -1,7 +1,6 @@
 package processtest
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -9,8 +8,6 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"callbackd/internal/pgserver"
 )
 
 // TestChaosPostgres: whatever happens to Postgres, no callback that was answered
@@ -21,7 +18,7 @@ func TestChaosPostgres(t *testing.T) {
 	for _, f := range []struct {
 		name, kind string
 		repeat     int
-		happen     func(*chaosRig, *pgserver.Server, time.Duration)
+		happen     func(*chaosRig, *outage, time.Duration)
 	}{
 		{"Killed", "Postgres killed (immediate shutdown) and restarted", times(5, 1), (*chaosRig).killPostgres},
 		{"Terminated", "every connection terminated", times(20, 2), (*chaosRig).terminateConnections},
@@ -34,7 +31,7 @@ func TestChaosPostgres(t *testing.T) {
 			t.Run(f.name+spool, func(t *testing.T) {
 				t.Parallel()
 				postgres := ownPostgres(t)
-				r := newChaosRig(t, postgres.DSN("postgres"))
+				r := newChaosRig(t, postgres.dsn)
 				r.spooled = spooled
 				r.serve(roleBoth)
 				r.warmUp()
@@ -53,33 +50,22 @@ func TestChaosPostgres(t *testing.T) {
 	}
 }
 
-func (r *chaosRig) killPostgres(postgres *pgserver.Server, away time.Duration) {
+func (r *chaosRig) killPostgres(postgres *outage, away time.Duration) {
 	r.t.Helper()
-	if err := postgres.Kill(); err != nil {
-		r.t.Fatal(err)
-	}
+	postgres.begin()
 	r.felt()
 	hold(away)
-	restartPostgres(r.t, postgres)
+	postgres.end()
 }
 
-func restartPostgres(t *testing.T, postgres *pgserver.Server) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := postgres.Restart(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (r *chaosRig) terminateConnections(*pgserver.Server, time.Duration) {
+func (r *chaosRig) terminateConnections(*outage, time.Duration) {
 	r.t.Helper()
 	r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callbackd'`)
 }
 
 // exhaustConnections takes every connection that the server allows, those of
 // callbackd too.
-func (r *chaosRig) exhaustConnections(_ *pgserver.Server, long time.Duration) {
+func (r *chaosRig) exhaustConnections(_ *outage, long time.Duration) {
 	r.t.Helper()
 	var taken []*pgx.Conn
 	defer func() {
@@ -121,7 +107,7 @@ func (r *chaosRig) connect() *pgx.Conn {
 	return conn
 }
 
-func (r *chaosRig) lockCallbacks(_ *pgserver.Server, long time.Duration) {
+func (r *chaosRig) lockCallbacks(_ *outage, long time.Duration) {
 	r.t.Helper()
 	err := pgx.BeginFunc(r.t.Context(), r.db.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(r.t.Context(), `LOCK TABLE callbackd.callbacks IN ACCESS EXCLUSIVE MODE`)
@@ -136,7 +122,7 @@ func (r *chaosRig) lockCallbacks(_ *pgserver.Server, long time.Duration) {
 	}
 }
 
-func (r *chaosRig) makeReadOnly(_ *pgserver.Server, long time.Duration) {
+func (r *chaosRig) makeReadOnly(_ *outage, long time.Duration) {
 	r.t.Helper()
 	r.exec(`ALTER SYSTEM SET default_transaction_read_only = on`)
 	r.exec(`SELECT pg_reload_conf()`)

@@ -1,7 +1,6 @@
 package processtest
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"callbackd/internal/pgserver"
 	"callbackd/internal/sandbox"
 )
 
@@ -71,24 +69,12 @@ func newChaosRig(t *testing.T, dsn string) *chaosRig {
 	}
 }
 
-// ownPostgres starts a cluster that the test may break, with the schema in it.
-func ownPostgres(t *testing.T) *pgserver.Server {
+// ownPostgres is a Postgres that the test may break, with the schema in it.
+func ownPostgres(t *testing.T) *outage {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	postgres, err := pgserver.Start(ctx, pgserver.Options{NoSync: true, Settings: map[string]string{"max_connections": "60"}})
-	if err != nil {
-		t.Fatalf("a Postgres of its own: %v", err)
-	}
-	t.Cleanup(func() { stopPostgres(t, postgres) })
-	succeed(t, []string{"DATABASE_URL=" + postgres.DSN("postgres")}, "migrate", "up")
+	postgres := newOutage(t)
+	succeed(t, []string{"DATABASE_URL=" + postgres.dsn}, "migrate", "up")
 	return postgres
-}
-
-func stopPostgres(t *testing.T, postgres *pgserver.Server) {
-	if err := postgres.Stop(); err != nil {
-		t.Errorf("stop Postgres: %v", err)
-	}
 }
 
 // The roles of instances.
@@ -192,8 +178,14 @@ func (r *chaosRig) settle() {
 			r.turnClock()
 		}
 	}
+	audited := false
+	defer func() {
+		if !audited {
+			r.audit() // it tells what is missing
+		}
+	}()
 	eventually(r.t, limit, r.settled)
-	r.stranded = false
+	r.stranded, audited = false, true
 	r.audit()
 	eventually(r.t, patience, r.atRest)
 }
