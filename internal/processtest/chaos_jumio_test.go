@@ -19,8 +19,7 @@ func TestChaosJumio(t *testing.T) {
 	}{
 		{"Errors", "Jumio answers 5xx", times(2*time.Minute, 2*time.Second), []string{"token:503", "status:500", "details:502", "image:503"}},
 		{"TooManyRequests", "Jumio answers 429", times(time.Minute, 2*time.Second), []string{"details:429:0:retry-after=1s", "image:429:0:retry-after=2s"}},
-		{"HalfImages", "images stop half-way", times(30*time.Second, 2*time.Second), []string{"image:truncated"}},
-		{"HangsUp", "Jumio hangs up", times(30*time.Second, 2*time.Second), []string{"details:reset", "image:reset"}},
+		{"BrokenAnswers", "Jumio hangs up, images stop half-way", times(30*time.Second, 2*time.Second), []string{"details:reset:20", "image:truncated:20", "image:reset"}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
