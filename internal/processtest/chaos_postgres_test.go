@@ -1,6 +1,7 @@
 package processtest
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -75,16 +76,11 @@ func (r *chaosRig) exhaustConnections(_ *outage, long time.Duration) {
 	}()
 	admin := r.connect()
 	defer admin.Close(r.t.Context())
-	full := func() error {
-		conn, err := pgx.Connect(r.t.Context(), r.dsn)
-		var refused *pgconn.PgError
-		switch {
-		case errors.As(err, &refused) && refused.Code == pgerrcode.TooManyConnections:
-		case err != nil:
+	eventually(r.t, 3*patience, func() error {
+		more, err := takeAll(r.t.Context(), r.dsn)
+		taken = append(taken, more...)
+		if err != nil {
 			return err
-		default:
-			taken = append(taken, conn)
-			return errors.New("there is still room")
 		}
 		var theirs int
 		err = admin.QueryRow(r.t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'callbackd'`).Scan(&theirs)
@@ -92,10 +88,24 @@ func (r *chaosRig) exhaustConnections(_ *outage, long time.Duration) {
 			err = errors.New("callbackd still has connections")
 		}
 		return err
-	}
-	eventually(r.t, patience, full)
+	})
 	r.felt()
 	hold(long)
+}
+
+// takeAll connects until the server has no room.
+func takeAll(ctx context.Context, dsn string) (taken []*pgx.Conn, err error) {
+	for {
+		conn, err := pgx.Connect(ctx, dsn)
+		var refused *pgconn.PgError
+		switch {
+		case errors.As(err, &refused) && refused.Code == pgerrcode.TooManyConnections:
+			return taken, nil
+		case err != nil:
+			return taken, err
+		}
+		taken = append(taken, conn)
+	}
 }
 
 func (r *chaosRig) connect() *pgx.Conn {

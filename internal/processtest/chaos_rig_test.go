@@ -88,8 +88,8 @@ const (
 func (r *chaosRig) serve(role string, more ...string) *chaosInstance {
 	r.t.Helper()
 	environ := append(retrieving(r.dsn, r.jumio), "CALLBACKD_WORKERS=4", "CALLBACKD_RETRIEVAL_DELAYS="+chaosDelays(),
-		"CALLBACKD_STORE_TIMEOUT=1s", "CALLBACKD_SHUTDOWN_TIMEOUT=5s")
-	if r.spooled {
+		"CALLBACKD_STORE_TIMEOUT=2s", "CALLBACKD_SHUTDOWN_TIMEOUT=5s")
+	if r.spooled && role != roleWorker {
 		environ = append(environ, "CALLBACKD_SPOOL_DIR="+filepath.Join(r.t.TempDir(), "spool"))
 	}
 	switch role {
