@@ -18,9 +18,11 @@ func TestChaosNetworkToPostgres(t *testing.T) {
 	r := newChaosRig(t, postgres.dsn)
 	r.serve(roleBoth, "DATABASE_URL="+strings.Replace(r.dsn, postgres.server.Address(), network.address(), 1))
 	r.warmUp()
+	r.load.start()
 	for range times(2, 1) {
 		r.breakNetwork("Postgres", network, func() { r.stranded = true; r.felt() }, times(10*time.Second, 2*time.Second))
 	}
+	r.settle()
 }
 
 // TestChaosNetworkToJumio: a network to Jumio that is cut, slow or half-open
@@ -36,8 +38,10 @@ func TestChaosNetworkToJumio(t *testing.T) {
 	base := "http://" + network.address()
 	r.serve(roleBoth, "JUMIO_TOKEN_URL="+base, "JUMIO_RETRIEVAL_URL="+base)
 	r.warmUp()
+	r.load.start()
 	// In full longer than the 30 s after which a request without progress ends.
 	r.breakNetwork("Jumio", network, r.awaitStuckRetrievals, times(40*time.Second, 2*time.Second))
+	r.settle()
 }
 
 // breakNetwork breaks a network in each way, under load, until felt returns and
@@ -52,14 +56,12 @@ func (r *chaosRig) breakNetwork(where string, network *brokenNetwork, felt func(
 		{"slow", network.slow},
 		{"half-open", func() { network.halfOpen(); felt() }},
 	} {
-		r.load.start()
 		r.awaitMore(chaosSenders)
 		r.fault("network to " + where + " " + way.name)
 		way.begin()
 		hold(long)
 		network.mend()
 		r.awaitMore(chaosSenders)
-		r.settle()
 	}
 }
 
