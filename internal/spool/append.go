@@ -86,7 +86,6 @@ func (s *Spool) write() {
 func (s *Spool) commit(batch []pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.publish()
 	batch = s.refuseWhatDoesNotFit(batch)
 	if len(batch) == 0 {
 		return
@@ -100,6 +99,7 @@ func (s *Spool) commit(batch []pending) {
 	} else {
 		s.failedAt.Store(nil)
 	}
+	s.publish() // before anybody who was told may ask
 	for _, p := range batch {
 		p.done <- err
 	}
