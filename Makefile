@@ -1,6 +1,7 @@
 # make demo    shows the whole: Postgres, a Jumio stand-in and callbackd
 # make test    all tests, with the race detector
 # make chaos   the chaos suite in full, a quarter of an hour: kills, outages, failovers under load
+# make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
 # make bench   the benchmark, half an hour; SHORT=1: about two minutes
@@ -19,7 +20,7 @@ GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: build demo test chaos lint bench
+.PHONY: build demo test chaos fuzz lint bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
@@ -37,6 +38,12 @@ test:
 chaos:
 	@DATABASE_URL= sh .ci/need.sh postgres compiler
 	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^TestChaos' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
+
+FUZZTIME ?= 30s
+
+fuzz:
+	@sh .ci/need.sh postgres
+	@sh .ci/fuzz.sh $(FUZZTIME)
 
 # It always starts a cluster of its own. Further flags: make bench BENCH_FLAGS='-only start'
 bench:

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -135,9 +139,12 @@ func address(r store.RejectedRow) string {
 	return r.SourceIP.String()
 }
 
-// printable is JSON as it is, anything else as a Go string.
+// printable is JSON as it is, anything else as a Go string, and so is JSON with
+// something that a terminal may obey: JSON forbids only a part of the control
+// codes in strings.
 func printable(body []byte) string {
-	if json.Valid(body) {
+	obeyed := func(r rune) bool { return !unicode.IsPrint(r) && !strings.ContainsRune("\t\r\n", r) }
+	if json.Valid(body) && utf8.Valid(body) && !bytes.ContainsFunc(body, obeyed) {
 		return string(body)
 	}
 	return strconv.Quote(string(body))

@@ -85,7 +85,7 @@ func New(o Options) (*Fetcher, error) {
 		JobTimeout:           attemptTimeout,
 		RescueStuckJobsAfter: rescueAfter,
 		SoftStopTimeout:      o.StopTimeout,
-		FetchCooldown:        20 * time.Millisecond,
+		FetchCooldown:        5 * time.Millisecond,
 		FetchPollInterval:    500 * time.Millisecond,
 		// Without the two indexes that migrations/ drops.
 		ReindexerIndexNames: []string{

@@ -79,6 +79,13 @@ func (h *Handler) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{ResponseWriter: w, id: uuid.Must(uuid.NewV7()), start: h.opt.Now(), lateAnswer: h.lateAnswer}
 		w.Header().Set("X-Request-Id", x.id.String())
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			// net/http hides a Content-Length beside a Transfer-Encoding, and ignores
+			// the latter in HTTP/1.0. Somebody in front may have read such a request
+			// as shorter or longer, so nothing is read behind it (RFC 9112, section
+			// 6.1).
+			w.Header().Set("Connection", "close")
+		}
 		if r.ContentLength != 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
 		}

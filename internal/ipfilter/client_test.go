@@ -155,6 +155,21 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+// rightmostStranger walks over the trusted proxies as the contract says it, to
+// compare with the library that does it for us.
+func rightmostStranger(chain []string, trusted []netip.Prefix) netip.Addr {
+	for i := len(chain) - 1; i >= 0; i-- {
+		addr, err := netip.ParseAddr(chain[i])
+		if err != nil {
+			return netip.Addr{}
+		}
+		if !contains(trusted, addr) {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
 // Whatever a caller writes: nothing panics, an untrusted peer is itself, no
 // trusted proxy is a client, and what the trusted proxy appends decides.
 func FuzzClientAddress(f *testing.F) {
@@ -187,6 +202,9 @@ func FuzzClientAddress(f *testing.F) {
 				t.Errorf("%s: an untrusted peer became %v", header, addr)
 			}
 			addr, detail := resolve(lb, lines...)
+			if want := rightmostStranger(c.chain(http.Header{header: lines}), trusted); addr != want {
+				t.Errorf("%s: %q gave %v, want %v", header, lines, addr, want)
+			}
 			if addr.IsValid() == (detail != "") {
 				t.Errorf("%s: address %v with detail %q", header, addr, detail)
 			}

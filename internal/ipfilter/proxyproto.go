@@ -16,6 +16,9 @@ const (
 	proxyHeaderTimeout = 5 * time.Second
 	// proxySignature is the number of bytes after which that is clear.
 	proxySignature = 12
+	// unixSource replaces the name of a Unix socket (PROXY v2, AF_UNIX), which is
+	// free text and could look like an address. It is no client address.
+	unixSource = "@"
 )
 
 // WrapListener returns a listener that understands PROXY protocol v1 and v2. A
@@ -43,7 +46,10 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 	return proxyproto.NewConn(&silenceConn{Conn: conn},
 		proxyproto.WithPolicy(proxyproto.USE),
 		proxyproto.SetReadHeaderTimeout(l.headerTimeout),
-		proxyproto.ValidateHeader(func(*proxyproto.Header) error {
+		proxyproto.ValidateHeader(func(h *proxyproto.Header) error {
+			if unix, ok := h.SourceAddr.(*net.UnixAddr); ok {
+				unix.Name = unixSource
+			}
 			return l.filter.checkProxySender(conn.RemoteAddr())
 		}),
 	), nil

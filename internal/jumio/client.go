@@ -124,15 +124,11 @@ func (c *Client) Status(ctx context.Context, w Workflow) (*StatusResult, error) 
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Account           json.RawMessage `json:"account"`
-		WorkflowExecution json.RawMessage `json:"workflowExecution"`
-	}
-	_ = json.Unmarshal(body, &answer) // getWorkflow has checked it
-	workflow := readWorkflow(answer.WorkflowExecution)
+	answer := readObject(body)
+	workflow := readWorkflow(answer["workflowExecution"])
 	return &StatusResult{
 		Status:        workflow.status,
-		AccountID:     readID(answer.Account),
+		AccountID:     readID(answer["account"]),
 		DefinitionKey: workflow.definitionKey,
 	}, nil
 }

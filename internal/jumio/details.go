@@ -46,18 +46,11 @@ func (c *Client) ParseDetails(body []byte, w Workflow) (*Details, error) {
 	if !isJSONObject(body) {
 		return nil, ErrNotJSONObject
 	}
-	var doc struct {
-		Account      json.RawMessage `json:"account"`
-		Workflow     json.RawMessage `json:"workflow"`
-		Credentials  json.RawMessage `json:"credentials"`
-		Capabilities json.RawMessage `json:"capabilities"`
-	}
-	_ = json.Unmarshal(body, &doc) // cannot fail on a JSON object
-
-	workflow := readWorkflow(doc.Workflow)
+	doc := readObject(body)
+	workflow := readWorkflow(doc["workflow"])
 	d := &Details{
 		Status:                    workflow.status,
-		AccountID:                 readID(doc.Account),
+		AccountID:                 readID(doc["account"]),
 		DefinitionKey:             workflow.definitionKey,
 		UserReference:             workflow.userReference,
 		CustomerInternalReference: workflow.customerInternalReference,
@@ -66,14 +59,13 @@ func (c *Client) ParseDetails(body []byte, w Workflow) (*Details, error) {
 	if list.accountID == "" {
 		list.accountID = w.AccountID
 	}
-	list.credentials = readCredentials(doc.Credentials)
+	list.credentials = readCredentials(doc["credentials"])
 	for _, credential := range list.credentials {
 		for _, part := range oneOrMany(credential.parts) {
 			list.addPart(credential, part)
 		}
 	}
-	capabilities := map[string]json.RawMessage{}
-	_ = json.Unmarshal(doc.Capabilities, &capabilities)
+	capabilities := readObject(doc["capabilities"])
 	for _, name := range slices.Sorted(maps.Keys(capabilities)) {
 		for _, element := range oneOrMany(capabilities[name]) {
 			list.addFacemap(element)
@@ -97,14 +89,10 @@ type partList struct {
 
 // addPart adds an element of credentials[].parts[].
 func (l *partList) addPart(from credential, raw json.RawMessage) {
-	var fields struct {
-		Classifier json.RawMessage `json:"classifier"`
-		Href       json.RawMessage `json:"href"`
-	}
-	_ = json.Unmarshal(raw, &fields)
-	part, err := l.client.parsePartHref(readText(fields.Href))
+	fields := readObject(raw)
+	part, err := l.client.parsePartHref(readText(fields["href"]))
 	if err != nil {
-		part = Part{AccountID: l.accountID, CredentialID: from.id, Classifier: idOrNone(readText(fields.Classifier))}
+		part = Part{AccountID: l.accountID, CredentialID: from.id, Classifier: idOrNone(readText(fields["classifier"]))}
 	}
 	part.Category = from.category
 	l.add(part)
@@ -114,18 +102,14 @@ func (l *partList) addPart(from credential, raw json.RawMessage) {
 // use, the one facemap credential of the capability, or else of the workflow,
 // must be the one.
 func (l *partList) addFacemap(raw json.RawMessage) {
-	var fields struct {
-		Href        json.RawMessage `json:"validFaceMapForAuthentication"`
-		Credentials json.RawMessage `json:"credentials"`
-	}
-	_ = json.Unmarshal(raw, &fields)
-	href := readText(fields.Href)
+	fields := readObject(raw)
+	href := readText(fields["validFaceMapForAuthentication"])
 	if href == "" {
 		return
 	}
 	part, err := l.client.parsePartHref(href)
 	if err != nil {
-		id := onlyFacemap(readCredentials(fields.Credentials))
+		id := onlyFacemap(readCredentials(fields["credentials"]))
 		if id == "" {
 			id = onlyFacemap(l.credentials)
 		}
@@ -177,16 +161,11 @@ type credential struct {
 func readCredentials(raw json.RawMessage) []credential {
 	var list []credential
 	for _, element := range oneOrMany(raw) {
-		var fields struct {
-			ID       json.RawMessage `json:"id"`
-			Category json.RawMessage `json:"category"`
-			Parts    json.RawMessage `json:"parts"`
-		}
-		_ = json.Unmarshal(element, &fields)
+		fields := readObject(element)
 		list = append(list, credential{
-			id:       idOrNone(readText(fields.ID)),
-			category: idOrNone(readText(fields.Category)),
-			parts:    fields.Parts,
+			id:       idOrNone(readText(fields["id"])),
+			category: idOrNone(readText(fields["category"])),
+			parts:    fields["parts"],
 		})
 	}
 	return list
@@ -214,22 +193,16 @@ type workflow struct {
 }
 
 func readWorkflow(raw json.RawMessage) workflow {
-	var fields struct {
-		Status                    json.RawMessage `json:"status"`
-		DefinitionKey             json.RawMessage `json:"definitionKey"`
-		UserReference             json.RawMessage `json:"userReference"`
-		CustomerInternalReference json.RawMessage `json:"customerInternalReference"`
-	}
-	_ = json.Unmarshal(raw, &fields)
+	fields := readObject(raw)
 	w := workflow{
-		status:                    readText(fields.Status),
-		definitionKey:             readText(fields.DefinitionKey),
-		userReference:             readText(fields.UserReference),
-		customerInternalReference: readText(fields.CustomerInternalReference),
+		status:                    readText(fields["status"]),
+		definitionKey:             readText(fields["definitionKey"]),
+		userReference:             readText(fields["userReference"]),
+		customerInternalReference: readText(fields["customerInternalReference"]),
 	}
 	if w.definitionKey == "" { // it may be a number
 		var number json.Number
-		_ = json.Unmarshal(fields.DefinitionKey, &number)
+		_ = json.Unmarshal(fields["definitionKey"], &number)
 		w.definitionKey = number.String()
 	}
 	return w
@@ -237,11 +210,15 @@ func readWorkflow(raw json.RawMessage) workflow {
 
 // readID reads the id of an object.
 func readID(raw json.RawMessage) string {
-	var fields struct {
-		ID json.RawMessage `json:"id"`
-	}
-	_ = json.Unmarshal(raw, &fields)
-	return idOrNone(readText(fields.ID))
+	return idOrNone(readText(readObject(raw)["id"]))
+}
+
+// readObject reads an object's members; what is no object has none. No struct,
+// because encoding/json ignores case when it fills one, and the views do not.
+func readObject(raw json.RawMessage) map[string]json.RawMessage {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &members)
+	return members
 }
 
 // readText reads a string; anything else is "". Postgres stores no NUL in text,

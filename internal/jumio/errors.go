@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -193,9 +194,9 @@ const maxRetryAfter = time.Hour
 // retryAfter reads a Retry-After header (RFC 9110, section 10.2.3): seconds or
 // a date. Anything else, and the past, is no wait.
 func retryAfter(value string, now time.Time) time.Duration {
-	seconds, err := strconv.ParseUint(value, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) {
+	if value != "" && strings.Trim(value, "0123456789") == "" {
 		// ParseUint gives the greatest number for one that is out of range.
+		seconds, _ := strconv.ParseUint(value, 10, 64)
 		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
 	date, err := http.ParseTime(value)

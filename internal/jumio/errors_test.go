@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -312,13 +314,36 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// Whatever Jumio writes: seconds are digits and nothing else, dates are those of
+// RFC 9110, and no wait is negative or longer than the cap.
 func FuzzRetryAfter(f *testing.F) {
-	for _, value := range []string{"", "0", "17", "-1", "99999999999999999999", "Thu, 29 Feb 2024 12:00:30 GMT", "soon", "1e9"} {
-		f.Add(value, int64(1709208000))
+	for _, value := range []string{
+		"", "0", "17", "007", "-1", "+5", " 5", "5 ", "5\r\n", "1_000", "0x10", "٣", "3600", "3601", "99999999999999999999", "1e9", "soon",
+		"Thu, 29 Feb 2024 12:00:30 GMT", "Thu, 29 Feb 2024 12:00:30 UTC", "Thursday, 29-Feb-24 12:00:30 GMT", "Thu Feb 29 12:00:30 2024",
+		"Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT",
+	} {
+		for _, unix := range []int64{1709208000, 0, -62135596800, 253402300799} {
+			f.Add(value, unix)
+		}
 	}
+	digits := regexp.MustCompile(`^[0-9]+$`)
 	f.Fuzz(func(t *testing.T, value string, unix int64) {
-		if got := retryAfter(value, time.Unix(unix, 0)); got < 0 || got > maxRetryAfter {
-			t.Errorf("%q gives %v", value, got)
+		now := time.Unix(unix%(1<<38), 0)
+		var want time.Duration
+		if date, err := http.ParseTime(value); digits.MatchString(value) {
+			want = maxRetryAfter
+			if d := strings.TrimLeft(value, "0"); len(d) <= 4 {
+				n, _ := strconv.Atoi("0" + d)
+				want = min(time.Duration(n)*time.Second, maxRetryAfter)
+			}
+		} else if err == nil && date.After(now) {
+			want = maxRetryAfter
+			if date.Before(now.Add(maxRetryAfter)) {
+				want = date.Sub(now)
+			}
+		}
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("%q at %v gives %v, want %v", value, now.UTC(), got, want)
 		}
 	})
 }

@@ -144,13 +144,20 @@ func TestConfiguredHrefNeedsConfiguration(t *testing.T) {
 	}
 }
 
-// FuzzHref: whatever is accepted leads to a configured endpoint or to Jumio.
+// Whatever an href says: what is accepted is, byte for byte, the address that is
+// built again from what was read, at a configured endpoint or at Jumio's, and
+// net/url reads it no other way.
 func FuzzHref(f *testing.F) {
 	for _, href := range refusedHrefs {
 		f.Add(href)
 	}
-	f.Add("https://retrieval.amer-1.jumio.ai" + goodPath)
-	f.Add("http://127.0.0.1:8099/api/v1/accounts/a/workflow-executions/b")
+	for _, origin := range []string{"https://retrieval.amer-1.jumio.ai", "http://127.0.0.1:8099"} {
+		for _, path := range []string{
+			goodPath, "/api/v1/accounts/a/workflow-executions/b", "/api/v1/accounts/a", "/api/v1/accounts/a/credentials/b/parts/FRONT",
+		} {
+			f.Add(origin + path)
+		}
+	}
 	cfg := testConfig("http://127.0.0.1:8099")
 	configured, err := New(cfg, nil, nil)
 	if err != nil {
@@ -161,30 +168,47 @@ func FuzzHref(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	host := regexp.MustCompile(`^retrieval\.[a-z0-9-]+\.jumio\.ai$`)
+	host := regexp.MustCompile(`^retrieval\.[a-z0-9-]{1,63}\.jumio\.ai$`)
 	f.Fuzz(func(t *testing.T, href string) {
 		for _, c := range []*Client{configured, public} {
-			w, err := c.ParseWorkflowHref(href)
-			if err != nil {
-				continue
+			var rebuilt []string
+			origin := func(dataCenter string) string {
+				if dataCenter == "" && c == configured {
+					return "http://127.0.0.1:8099"
+				}
+				return "https://retrieval." + dataCenter + ".jumio.ai"
 			}
-			target, err := c.cfg.target(w.DataCenter)
-			if err != nil {
-				t.Fatalf("%q is accepted and leads nowhere: %v", href, err)
+			if w, err := c.ParseWorkflowHref(href); err == nil {
+				if target, err := c.cfg.target(w.DataCenter); err != nil || (c == public && target.retrievalOrigin != origin(w.DataCenter)) {
+					t.Errorf("%q leads to %+v, %v", href, target, err)
+				}
+				account := ""
+				if w.AccountID != "" {
+					account = "/accounts/" + w.AccountID
+				}
+				rebuilt = append(rebuilt, origin(w.DataCenter)+"/api/v1"+account+"/workflow-executions/"+w.ID)
 			}
-			u, err := url.Parse(target.retrievalOrigin)
-			if err != nil {
-				t.Fatal(err)
+			if dataCenter, id, err := c.ParseAccountHref(href); err == nil {
+				rebuilt = append(rebuilt, origin(dataCenter)+"/api/v1/accounts/"+id)
 			}
-			own := c == configured && target.retrievalOrigin == "http://127.0.0.1:8099"
-			if !own && (u.Scheme != "https" || !host.MatchString(u.Host)) {
-				t.Errorf("%q leads to %s", href, target.retrievalOrigin)
+			if p, err := c.parsePartHref(href); err == nil {
+				dataCenter, _, err := c.splitHref(href)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rebuilt = append(rebuilt, origin(dataCenter)+"/api/v1/accounts/"+p.AccountID+"/credentials/"+p.CredentialID+"/parts/"+p.Classifier)
 			}
-			if parsed, err := url.Parse(href); err != nil || (parsed.Host != u.Host && c == public) {
-				t.Errorf("%q is read as host %q here and otherwise by net/url", href, u.Host)
+			if len(rebuilt) > 1 {
+				t.Errorf("%q is read in several ways: %q", href, rebuilt)
 			}
-			if !validID(w.ID) || (w.AccountID != "" && !validID(w.AccountID)) {
-				t.Errorf("%q gave the ids %+v", href, w)
+			for _, address := range rebuilt {
+				u, err := url.Parse(href)
+				if err != nil || address != href || u.User != nil || u.RawQuery != "" || u.EscapedPath() != u.Path {
+					t.Fatalf("%q is read as %q, by net/url as %+v, %v", href, address, u, err)
+				}
+				if own := c == configured && u.Host == "127.0.0.1:8099"; !own && (u.Scheme != "https" || !host.MatchString(u.Host)) {
+					t.Errorf("%q is accepted", href)
+				}
 			}
 		}
 	})

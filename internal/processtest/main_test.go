@@ -37,17 +37,28 @@ func run(m *testing.M) int {
 }
 
 // program builds callbackd, once, and returns its path.
-var program = sync.OnceValues(func() (string, error) {
+var program = sync.OnceValues(func() (string, error) { return build("callbackd", raceFlags...) })
+
+// plainProgram is callbackd as it is delivered: static, without the race
+// detector.
+var plainProgram = sync.OnceValues(func() (string, error) { return build("callbackd-plain") })
+
+// build builds callbackd; without flags, as it is delivered.
+func build(name string, flags ...string) (string, error) {
 	if err := readSources(); err != nil {
 		return "", err
 	}
-	path := filepath.Join(programDir, "callbackd")
-	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", path}, raceFlags, []string{"callbackd/cmd/callbackd"})
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+	path := filepath.Join(programDir, name)
+	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", path}, flags, []string{"callbackd/cmd/callbackd"})
+	cmd := exec.Command("go", args...)
+	if len(flags) == 0 {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build callbackd: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 // readSources looks at every file that callbackd may be built of. What a test
 // looks at is a part of its key in go test's cache, what go build reads is not.

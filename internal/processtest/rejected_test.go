@@ -1,6 +1,7 @@
 package processtest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -26,6 +27,13 @@ func TestRejectedAndRefetchCommands(t *testing.T) {
 	}
 	if shown := succeed(t, environ, "rejected", "show", id); !strings.Contains(shown, id) || !strings.Contains(shown, body) {
 		t.Errorf("rejected show prints\n%s", shown)
+	}
+
+	// JSON may hold what a terminal obeys: U+009B, a direction override, a NUL byte
+	// as an escape, which is harmless.
+	odd := s.post(t, foreignAddress, "application/json", "{\"a\":\"\u009b2J\u202e\\u0000\"}").wantCode(t, http.StatusForbidden).header.Get("X-Request-Id")
+	if shown := succeed(t, environ, "rejected", "show", odd); !strings.Contains(shown, `\u009b2J\u202e`) || strings.ContainsAny(shown, "\u009b\u202e\x00") {
+		t.Errorf("rejected show prints %q", shown)
 	}
 
 	succeed(t, environ, "rejected", "replay", id)
@@ -82,8 +90,18 @@ func TestUserReferenceKey(t *testing.T) {
 		"unsigned":          {"customer-4711", http.StatusForbidden},
 		"another key":       {foreign, http.StatusForbidden},
 		"another reference": {strings.Replace(signed, "4711", "4712", 1), http.StatusForbidden},
+		"signed, cut off":   {signed[:len(signed)-1], http.StatusForbidden},
+		"signed, padded":    {signed + "==", http.StatusForbidden},
+		"signed, and a NUL": {signed + "\x00", http.StatusForbidden},
+		"signature alone":   {signed[strings.LastIndex(signed, "."):], http.StatusForbidden},
+		"in another case":   {strings.ToUpper(signed), http.StatusForbidden},
+		"signed twice":      {signed + signed[strings.LastIndex(signed, "."):], http.StatusForbidden},
 	} {
-		body := fmt.Sprintf(`{"userReference":%q,"workflowExecution":{"id":"w","status":"ACQUIRED"}}`, test.reference)
+		reference, err := json.Marshal(test.reference)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := fmt.Sprintf(`{"userReference":%s,"workflowExecution":{"id":"w","status":"ACQUIRED"}}`, reference)
 		if a := s.post(t, jumioAddress, "application/json", body); a.code != test.code {
 			t.Errorf("%s: answered %d, want %d", name, a.code, test.code)
 		}
@@ -91,7 +109,10 @@ func TestUserReferenceKey(t *testing.T) {
 	if stored := db.texts(`SELECT user_reference FROM jumio.callbacks`); len(stored) != 1 || stored[0] != signed {
 		t.Errorf("user references of jumio.callbacks: %q, want %q", stored, signed)
 	}
-	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks WHERE reason LIKE 'user_reference%'`); n != 4 {
-		t.Errorf("%d callbacks are kept as rejected for their userReference, want 4", n)
+	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks WHERE reason LIKE 'user_reference%'`); n != 10 {
+		t.Errorf("%d callbacks are kept as rejected for their userReference, want 10", n)
+	}
+	if n := s.metrics(t)[`callbackd_callbacks_total{outcome="forbidden"}`]; n != 10 {
+		t.Errorf("%v callbacks are counted as forbidden, want 10", n)
 	}
 }

@@ -3,10 +3,16 @@ package processtest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -60,13 +66,18 @@ func TestSecretsStayOut(t *testing.T) {
 		}
 	}
 	jumio.sendHeld(held)
-	outputs := map[string]string{}
+	outputs := map[string]string{"answers to broken requests": brokenRequests(t, s, bodyMark)}
 	for name, a := range refusals(t, s, bodyMark) {
-		header, err := json.Marshal(a.header)
-		if err != nil {
-			t.Fatal(err)
+		outputs["answer to "+name] = shown(t, a)
+	}
+	for _, base := range []string{s.callback, s.admin} {
+		for _, probe := range []string{"/readyz", "/healthz", s.path, "/metrics/.." + s.path} {
+			a, err := get(base + probe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			outputs[fmt.Sprintf("GET %s%s", base, strings.Replace(probe, s.path, "/<callback path>", 1))] = shown(t, a)
 		}
-		outputs["answer to "+name] = string(header) + a.body
 	}
 	awaitExpectedStates(t, db, jumio)
 
@@ -79,7 +90,13 @@ func TestSecretsStayOut(t *testing.T) {
 			secrets["of a person: "+value] = value
 		}
 	}
-	if len(secrets) < 60 {
+	for _, form := range []string{"hex", "base64"} {
+		// 24 bytes that begin where base64 of the whole begins a group, too.
+		for n, bytes := range db.texts(`SELECT encode(substr(data, 301, 24), $1) FROM jumio.images LIMIT 20`, form) {
+			secrets[fmt.Sprintf("image %d in %s", n, form)] = bytes
+		}
+	}
+	if len(secrets) < 100 {
 		t.Errorf("only %d secrets to look for", len(secrets))
 	}
 	outputs["metrics"] = s.metricsText(t)
@@ -94,16 +111,77 @@ func TestSecretsStayOut(t *testing.T) {
 	outputs["config"] = succeed(t, environ, "config")
 	outputs["rejected list"] = succeed(t, environ, "rejected", "list")
 	outputs["wrong configuration"] = callbackd(t, append(environ, "CALLBACKD_WORKERS=x"), "serve").Stderr
+	wantNoSecrets(t, outputs, secrets)
+}
+
+func wantNoSecrets(t *testing.T, outputs, secrets map[string]string) {
+	t.Helper()
 	for where, text := range outputs {
 		if text == "" {
 			t.Errorf("nothing to look at: %s", where)
 		}
 		for name, secret := range secrets {
-			if strings.Contains(text, secret) {
+			if secret == "" {
+				t.Errorf("nothing to look for: %s", name)
+			} else if strings.Contains(text, secret) {
 				t.Errorf("%s: %s shows", where, name)
 			}
 		}
 	}
+}
+
+// shown is everything that an answer tells.
+func shown(t *testing.T, a *answer) string {
+	t.Helper()
+	header, err := json.Marshal(a.header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(a.code) + string(header) + a.body
+}
+
+// brokenRequests are the answers to requests that name the callback path and
+// that net/http refuses itself, or that come near it.
+func brokenRequests(t *testing.T, s *instance, mark string) string {
+	t.Helper()
+	var answers strings.Builder
+	for _, request := range []string{
+		"POST " + s.path + " HTTP/1.1\r\n\r\n",
+		"POST " + s.path + " HTTP/3.0\r\nHost: x\r\n\r\n",
+		"POST " + s.path + "%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST " + s.path + " HTTP/1.1\r\nHost: x" + s.path + "\r\n\r\n",
+		"POST " + s.path + " HTTP/1.1\r\nHost: x\r\n" + s.path + "\r\n\r\n",
+		"POST " + s.path + " HTTP/1.1\r\nHost: x\r\nContent-Length: " + mark + "\r\n\r\n",
+		"POST " + s.path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + mark + "\r\n",
+		"POST " + s.path + " HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat(mark, 2000) + "\r\n\r\n",
+		"POST " + s.path + "?" + mark + ";a;b HTTP/1.0\r\nX-Forwarded-For: " + jumioAddress + "\r\nContent-Length: 5\r\n\r\n" + mark[:5],
+		"POST http://x" + s.path + "/ HTTP/1.0\r\n\r\n", "POST " + strings.ToUpper(s.path) + " HTTP/1.0\r\n\r\n",
+		"TRACE " + s.path + " HTTP/1.0\r\n\r\n", "CONNECT " + s.path + " HTTP/1.0\r\n\r\n", "CONNECT x" + s.path + " HTTP/1.0\r\n\r\n",
+		"OPTIONS " + s.path + "%00 HTTP/1.0\r\n\r\n", s.path + "\r\n\r\n",
+	} {
+		answers.WriteString(exchange(t, s, request))
+	}
+	return answers.String()
+}
+
+// exchange sends bytes to the callback listener and returns what comes back
+// until the connection is closed.
+func exchange(t *testing.T, s *instance, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.callback, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("%q: the connection is not closed: %v", request, err)
+	}
+	return string(answer)
 }
 
 // refusals are the answers to what is refused, each with a mark in its body.
