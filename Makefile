@@ -1,5 +1,6 @@
 # make demo    shows the whole: Postgres, a Jumio stand-in and callbackd
 # make test    all tests, with the race detector
+# make chaos   the chaos suite in full, a quarter of an hour: kills, outages, failovers under load
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
@@ -19,7 +20,7 @@ GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: build demo test fuzz lint bench
+.PHONY: build demo test chaos fuzz lint bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
@@ -32,6 +33,11 @@ demo: build
 test:
 	@sh .ci/need.sh postgres compiler loadbalancers
 	CGO_ENABLED=1 go test -race ./...
+
+# Its short version is a part of test. Further flags: make chaos CHAOS_FLAGS=-chaos.seed=42
+chaos:
+	@DATABASE_URL= sh .ci/need.sh postgres compiler
+	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^TestChaos' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
 
 FUZZTIME ?= 30s
 

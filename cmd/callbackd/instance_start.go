@@ -10,13 +10,18 @@ import (
 	"callbackd/internal/intake"
 )
 
-func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (err error) {
-	dir := i.cfg.SpoolDir
+// spoolDir is empty where there is no spool: a worker-only instance has nothing
+// to put into one.
+func (i *instance) spoolDir() string {
 	if !i.cfg.Receive {
-		dir = ""
+		return ""
 	}
+	return i.cfg.SpoolDir
+}
+
+func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (err error) {
 	i.intake, err = intake.New(intake.Options{
-		Store: i.store, SpoolDir: dir, SpoolMaxBytes: i.cfg.SpoolMaxBytes, Check: i.checkDatabase, Log: i.log, Registerer: reg,
+		Store: i.store, SpoolDir: i.spoolDir(), SpoolMaxBytes: i.cfg.SpoolMaxBytes, Check: i.checkDatabase, Log: i.log, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -28,7 +33,7 @@ func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (er
 // first time it brings the schema up to date, if it is to; before that, it asks
 // whether the database is there, which must not take as long as a migration may.
 func (i *instance) checkDatabase(ctx context.Context) error {
-	if i.cfg.SpoolDir != "" {
+	if i.spoolDir() != "" {
 		if err := i.awaitAnswer(ctx); err != nil {
 			return err
 		}

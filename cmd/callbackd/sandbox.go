@@ -57,6 +57,7 @@ The sandbox's own pages need no credentials:
   GET  /_sandbox/journeys/ID[/details]    one journey
   POST /_sandbox/journeys                 starts journeys: kind, count, rate, faults, callback_url, user_reference, hold
   POST /_sandbox/journeys/ID/callbacks    sends one more callback with a status, or all of them again
+  POST /_sandbox/faults                   faults for all requests from now on, instead of those set before
   POST /_sandbox/tokens/revoke            makes all access tokens worthless
 
 Faults are written endpoint:kind[:times][:option=value]..., for example

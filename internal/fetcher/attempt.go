@@ -172,7 +172,7 @@ func (a *attempt) getDetails(ctx context.Context, w jumio.Workflow) bool {
 
 // outcome is the attempt's result, as the last one or as one of several.
 func (a *attempt) outcome(last bool) store.Outcome {
-	o := store.Outcome{Details: a.details, Status: a.status, Error: a.reason}
+	o := store.Outcome{Details: a.details, Status: a.status, Error: a.reason, Images: len(a.claim.Parts) + a.images}
 	final, known := jumio.FinalStatus(a.status)
 	switch {
 	case a.code != "" && !last:

@@ -313,6 +313,29 @@ func TestADeadWorkersJobIsTakenOver(t *testing.T) {
 	}
 }
 
+// A job whose outcome could not be stored comes back with its lease still held.
+// If a newer retrieval has superseded it meanwhile, that one need not wait until
+// the lease runs out.
+func TestASupersededJobGivesItsLeaseBack(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 13})
+	j := r.journey("passed-passport")
+	first := r.start()
+	r.settled(j.WorkflowExecutionID)
+	r.stop(first)
+	for range 2 { // the superseded one and the newer
+		if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.store.Pool().Exec(t.Context(), `UPDATE callbackd.workflow_executions SET lease_until = now() + interval '1 hour',
+		lease_job_id = (SELECT min(id) FROM callbackd.river_job WHERE state = 'available')`); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.settled(j.WorkflowExecutionID)
+	r.checkJourney(j)
+}
+
 // When the worker died in the last attempt there is none left to make, but
 // still an end to record.
 func TestADeadLastAttemptEndsAsFailed(t *testing.T) {

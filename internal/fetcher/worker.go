@@ -55,7 +55,8 @@ func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error 
 	var busy *store.BusyError
 	switch {
 	case errors.Is(err, store.ErrSuperseded):
-		return nil
+		// An earlier run may have left its lease, because the database failed.
+		return w.release(ctx, lease, nil)
 	case errors.As(err, &busy):
 		return river.JobSnooze(busyPause)
 	case ctx.Err() != nil:

@@ -101,19 +101,24 @@ func Start(ctx context.Context, options Options) (_ *Server, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.startAnywhere(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// startAnywhere starts the server on a port that is free. The caller holds mu.
+func (s *Server) startAnywhere(ctx context.Context) (err error) {
 	for range startAttempts {
 		// The port may be taken between the choice and the start.
 		if s.port, err = freePort(ctx); err != nil {
-			return nil, err
+			return err
 		}
-		if err = s.start(ctx); err == nil {
-			return s, nil
-		}
-		if ctx.Err() != nil {
-			break
+		if err = s.start(ctx); err == nil || ctx.Err() != nil {
+			return err
 		}
 	}
-	return nil, err
+	return err
 }
 
 // makeDirectory makes the cluster's directory. Its path is short, because a
@@ -224,7 +229,7 @@ func (s *Server) DSN(database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
 		User:     url.UserPassword(superuser, s.password),
-		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)),
+		Host:     s.Address(),
 		Path:     "/" + database,
 		RawQuery: "sslmode=disable",
 	}

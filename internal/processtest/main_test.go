@@ -31,7 +31,9 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	printLedger(os.Stdout)
+	return code
 }
 
 // program builds callbackd, once, and returns its path.

@@ -63,17 +63,41 @@ type journeys struct {
 // send starts journeys and returns them as they are before their callbacks.
 func (s *jumioSandbox) send(wanted journeys) []sandbox.Entry {
 	s.t.Helper()
-	body, err := json.Marshal(wanted)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	a, err := tryPost(s.url+"/_sandbox/journeys", "", "application/json", string(body))
+	entries, err := s.trySend(wanted)
 	if err != nil {
 		s.t.Fatalf("start journeys: %v", err)
 	}
-	var entries []sandbox.Entry
-	decode(s.t, a.wantCode(s.t, http.StatusAccepted), &entries)
 	return entries
+}
+
+func (s *jumioSandbox) trySend(wanted journeys) (entries []sandbox.Entry, err error) {
+	body, err := json.Marshal(wanted)
+	if err != nil {
+		return nil, err
+	}
+	a, err := tryPost(s.url+"/_sandbox/journeys", "", "application/json", string(body))
+	if err != nil {
+		return nil, err
+	}
+	if a.code != http.StatusAccepted {
+		return nil, fmt.Errorf("answered %d %s", a.code, a.body)
+	}
+	return entries, json.Unmarshal([]byte(a.body), &entries)
+}
+
+// setFaults makes the sandbox misbehave for all requests; without faults, no
+// longer.
+func (s *jumioSandbox) setFaults(faults ...string) {
+	s.t.Helper()
+	body, err := json.Marshal(map[string][]string{"faults": faults})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := tryPost(s.url+"/_sandbox/faults", "", "application/json", string(body))
+	if err != nil {
+		s.t.Fatalf("set the sandbox's faults: %v", err)
+	}
+	a.wantCode(s.t, http.StatusNoContent)
 }
 
 // sendOne starts one journey and returns its workflow execution's id.

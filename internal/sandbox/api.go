@@ -91,7 +91,7 @@ func (s *Sandbox) serveJourney(w http.ResponseWriter, r *http.Request, client Cl
 	}
 	v.enter()
 	complete := false
-	switch fault, faulty := v.journey.faults.next(v.endpoint, v.classifier(), s.cfg.Now()); {
+	switch fault, faulty := s.nextFault(v.journey.faults, v.endpoint, v.classifier()); {
 	case faulty && fault.Kind == FaultNotFinal:
 		answer = v.journey.notFinal(v.endpoint)
 	case faulty:

@@ -90,7 +90,7 @@ func (s *Sandbox) RevokeTokens() { s.tokens.revokeAll() }
 func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request) {
 	answer := s.tokenAnswer(w, r)
 	if answer.status == http.StatusOK {
-		if fault, faulty := s.tokenFaults.next(EndpointToken, "", s.cfg.Now()); faulty {
+		if fault, faulty := s.nextFault(s.tokenFaults, EndpointToken, ""); faulty {
 			answer, _ = s.spoil(r, fault, answer)
 		}
 	}

@@ -44,6 +44,7 @@ func (s *Sandbox) routeControl(r chi.Router) {
 		r.Get("/journeys/{workflow}/images/{classifier}", s.showImage)
 		r.Post("/journeys", s.startJourneys)
 		r.Post("/journeys/{workflow}/callbacks", s.sendCallback)
+		r.Post("/faults", s.setFaults)
 		r.Post("/tokens/revoke", func(w http.ResponseWriter, _ *http.Request) {
 			s.RevokeTokens()
 			w.WriteHeader(http.StatusNoContent)
@@ -112,14 +113,11 @@ func (s *Sandbox) requestedJourneys(start startRequest) ([]*Journey, error) {
 	case start.CallbackURL == "" && s.cfg.CallbackURL == "" && !start.Hold:
 		return nil, errors.New("there is nowhere to post to: give callback_url here or --callback-url at the start, or hold the callbacks back with hold")
 	}
-	var opts []Option
-	for _, text := range start.Faults {
-		f, err := ParseFault(text)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, WithFaults(f))
+	faults, err := parseFaults(start.Faults)
+	if err != nil {
+		return nil, err
 	}
+	opts := []Option{WithFaults(faults...)}
 	if start.CallbackURL != "" {
 		opts = append(opts, WithCallbackURL(start.CallbackURL))
 	}
@@ -127,6 +125,36 @@ func (s *Sandbox) requestedJourneys(start startRequest) ([]*Journey, error) {
 		opts = append(opts, WithUserReference(start.UserReference))
 	}
 	return s.NewJourneys(start.Count, start.Kind, opts...)
+}
+
+func parseFaults(texts []string) ([]Fault, error) {
+	faults := make([]Fault, len(texts))
+	for i, text := range texts {
+		var err error
+		if faults[i], err = ParseFault(text); err != nil {
+			return nil, err
+		}
+	}
+	return faults, nil
+}
+
+// setFaults makes faults hold for all requests, until it is asked again.
+func (s *Sandbox) setFaults(w http.ResponseWriter, r *http.Request) {
+	var wanted struct {
+		Faults []string `json:"faults"`
+	}
+	err := readJSON(w, r, &wanted)
+	if err == nil {
+		var faults []Fault
+		if faults, err = parseFaults(wanted.Faults); err == nil {
+			err = s.SetFaults(faults...)
+		}
+	}
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // sendCallback posts one more callback of a journey, or all of them again when

@@ -34,7 +34,8 @@ func specimenOf(p *part) specimen {
 // anonymous shows nobody in particular.
 func (s specimen) anonymous() specimen {
 	s.holder = person{firstName: "NOBODY", lastName: "SPECIMEN", gender: "F", country: countries[0], address: "1 ELM STREET", postalCode: "01000"}
-	s.paper.number, s.paper.subType, s.caption, s.flaw = "XX0000000", "", "", ""
+	s.paper = paper{kind: s.paper.kind, number: "XX0000000", personalNumber: "000000000"}
+	s.caption, s.flaw = "", ""
 	return s
 }
 

@@ -236,3 +236,40 @@ func TestFaultsOfTheWholeSandboxHitEveryJourneyAndBasicAuthenticationToo(t *test
 		}
 	}
 }
+
+func TestFaultsThatHoldForAllRequestsPass(t *testing.T) {
+	s := start(t, Config{Faults: faults(t, "details:404:1")})
+	c := login(t, s)
+	first, second := journey(t, s, "passed-passport"), journey(t, s, "passed-passport")
+	var got []int
+	see := func() {
+		for _, j := range []*Journey{first, second} {
+			status, _ := c.get(detailsPath(j))
+			got = append(got, status)
+		}
+	}
+	tell := func(body string, want int) {
+		t.Helper()
+		if status, answer := post(t, s, "/_sandbox/faults", body); status != want {
+			t.Errorf("%s: %d %s, want %d", body, status, answer, want)
+		}
+	}
+	tell(`{"faults":["details:503","image:500"]}`, http.StatusNoContent)
+	see()
+	tell(`{"faults":["details:500:1"]}`, http.StatusNoContent)
+	see()
+	tell(`{"faults":["details:503"]}`, http.StatusNoContent)
+	tell(`{"faults":["callback:duplicate"]}`, http.StatusBadRequest)
+	tell(`{"faults":["details:melted"]}`, http.StatusBadRequest)
+	tell(`{}`, http.StatusNoContent)
+	see()
+	if diff := cmp.Diff([]int{503, 503, 500, 404, 404, 200}, got); diff != "" {
+		t.Error(diff)
+	}
+	tell(`{"faults":["token:500:1"]}`, http.StatusNoContent)
+	if answer, err := http.DefaultClient.Do(tokenRequest(t, s)); err != nil || answer.StatusCode != http.StatusInternalServerError {
+		t.Errorf("a token: %v %v", answer, err)
+	} else {
+		readAnswer(t, answer)
+	}
+}

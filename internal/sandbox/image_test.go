@@ -154,6 +154,20 @@ func TestTheImageCacheIsBoundedAndLosesNothing(t *testing.T) {
 	}
 }
 
+// TestFastImagesShowNobodyInParticular: whoever asks first, and however often a
+// picture leaves the cache, it is the same.
+func TestFastImagesShowNobodyInParticular(t *testing.T) {
+	s := start(t, Config{Seed: 2, FastImages: true})
+	for _, kind := range []string{"passed-passport", "passed-id-card", "passed-driving-license", "passed-visa"} {
+		one, other := journey(t, s, kind), journey(t, s, kind)
+		for i := range one.parts {
+			if a, b := specimenOf(one.parts[i]).anonymous(), specimenOf(other.parts[i]).anonymous(); a != b {
+				t.Errorf("%s: %+v and %+v", kind, a, b)
+			}
+		}
+	}
+}
+
 func TestEveryDocumentIsDrawn(t *testing.T) {
 	s := start(t, Config{Seed: 4})
 	c := login(t, s)

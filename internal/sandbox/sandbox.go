@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -33,6 +34,8 @@ type Sandbox struct {
 	limiter *rate.Limiter
 	// tokenFaults are the configured faults of the token endpoint.
 	tokenFaults *faultQueue
+	// passing are the faults that hold for all requests at the moment.
+	passing atomic.Pointer[faultQueue]
 
 	// ctx ends with Close, and with it whatever hangs or sends.
 	ctx    context.Context
@@ -83,6 +86,7 @@ func New(cfg Config) (*Sandbox, error) {
 		totals: Totals{Responses: map[string]int{}},
 	}
 	s.tokenFaults = newFaultQueue(cfg.Faults, EndpointToken)
+	s.passing.Store(newFaultQueue(nil))
 	if cfg.RequestsPerSecond > 0 {
 		s.limiter = rate.NewLimiter(rate.Limit(cfg.RequestsPerSecond), max(1, int(cfg.RequestsPerSecond)))
 	}

@@ -24,6 +24,9 @@ type copyColumn struct {
 // manual's page on COPY), its last column read straight from data. A parameter
 // of an INSERT would be copied whole into the driver's buffer: for eight
 // workers with images of 10 MB, that doubles the worker's memory.
+//
+// It does not wait until the row is on the disk. A later commit that does wait
+// also covers the row; until then, a crash of the database may take it back.
 func copyRow(ctx context.Context, conn *pgx.Conn, table string, columns []copyColumn, dataColumn string, data []byte) error {
 	if int64(len(data)) > math.MaxInt32 {
 		return fmt.Errorf("a field of %d bytes is more than Postgres takes", len(data))
@@ -46,7 +49,7 @@ func copyRow(ctx context.Context, conn *pgx.Conn, table string, columns []copyCo
 	}
 	names = append(names, dataColumn)
 	row = binary.BigEndian.AppendUint32(row, uint32(len(data))) //nolint:gosec // bounded above
-	sql := "COPY " + table + " (" + strings.Join(names, ", ") + ") FROM STDIN (FORMAT binary)"
+	sql := "SET LOCAL synchronous_commit = off; COPY " + table + " (" + strings.Join(names, ", ") + ") FROM STDIN (FORMAT binary)"
 	_, err := conn.PgConn().CopyFrom(ctx, io.MultiReader(bytes.NewReader(row), bytes.NewReader(data), bytes.NewReader([]byte{0xff, 0xff})), sql)
 	return err
 }

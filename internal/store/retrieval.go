@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -128,8 +129,9 @@ type Image struct {
 	Data          []byte
 }
 
-// StageImage stores an image durably, not yet visible in jumio.images: that is
-// FinishAttempt's part. The data are sent as they lie in memory, without a copy.
+// StageImage stores an image, not yet visible in jumio.images: to publish it and
+// to make it durable is FinishAttempt's part. The data are sent as they lie in
+// memory, without a copy.
 func (s *Store) StageImage(ctx context.Context, l Lease, key PartKey, img *Image) error {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -177,13 +179,21 @@ type Outcome struct {
 	Status string
 	// Details, when set, is Jumio's answer, unchanged.
 	Details []byte
-	Events  []Event
+	// Images is how many image parts this retrieval has staged, in this attempt
+	// and in earlier ones.
+	Images int
+	Events []Event
 }
+
+// errImagesLost: the database has crashed and forgotten staged images. The
+// attempt must be made again.
+var errImagesLost = fmt.Errorf("staged images are gone: %w", ErrUnavailable)
 
 // FinishAttempt stores an attempt's outcome, publishes the images that are in,
 // gives the lease back and writes the events, all in one transaction. complete,
 // if not nil, runs within it, before the events. ErrSuperseded: a newer
-// retrieval has taken over, and nothing was changed.
+// retrieval has taken over, and nothing was changed. ErrUnavailable also when
+// images are missing that were staged.
 func (s *Store) FinishAttempt(ctx context.Context, l Lease, o Outcome, complete func(context.Context, pgx.Tx) error) error {
 	details := jsonbText(o.Details)
 	err := s.finishAttempt(ctx, l, o, details, complete)
@@ -196,20 +206,32 @@ func (s *Store) FinishAttempt(ctx context.Context, l Lease, o Outcome, complete 
 
 func (s *Store) finishAttempt(ctx context.Context, l Lease, o Outcome, details *string, complete func(context.Context, pgx.Tx) error) error {
 	return s.inTx(ctx, "finish a retrieval attempt", func(tx pgx.Tx) error {
+		batch := &pgx.Batch{}
 		// The state first: it locks the row, and tells whether the lease still holds.
-		tag, err := tx.Exec(ctx, `
+		batch.Queue(`
 			UPDATE callbackd.workflow_executions SET retrieval_state = $4, retrieval_error = $5, status = coalesce($6, status),
 				retrieval_attempts = $7, lease_job_id = NULL, lease_until = NULL,
 				retrieved_at = CASE WHEN $4 IN ('retrieved', 'partial') THEN clock_timestamp() ELSE retrieved_at END
 			WHERE workflow_execution_id = $1 AND retrieval_generation = $2 AND lease_job_id = $3 AND retrieval_state = 'pending'`,
-			l.WorkflowExecutionID, l.Generation, l.JobID, string(o.State), nullText(o.Error), nullText(o.Status), l.Attempt)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return ErrSuperseded
-		}
-		batch := &pgx.Batch{}
+			l.WorkflowExecutionID, l.Generation, l.JobID, string(o.State), nullText(o.Error), nullText(o.Status), l.Attempt).
+			Exec(func(tag pgconn.CommandTag) error {
+				if tag.RowsAffected() == 0 {
+					return ErrSuperseded
+				}
+				return nil
+			})
+		batch.Queue(`SELECT count(*) FROM callbackd.images WHERE workflow_execution_id = $1 AND generation = $2`,
+			l.WorkflowExecutionID, l.Generation).
+			QueryRow(func(row pgx.Row) error {
+				var images int
+				if err := row.Scan(&images); err != nil {
+					return err
+				}
+				if images < o.Images {
+					return errImagesLost
+				}
+				return nil
+			})
 		if o.Details != nil {
 			batch.Queue(`
 				INSERT INTO callbackd.workflow_details (workflow_execution_id, generation, details, body)

@@ -82,6 +82,29 @@ func TestImagesThatAreInStayIn(t *testing.T) {
 	}
 }
 
+// A crash of the database may take staged images back.
+func TestStagedImagesThatAreGone(t *testing.T) {
+	s := storetest.New(t)
+	l := claim(t, s, "w")
+	stage(t, s, l, "FRONT", "front")
+	stage(t, s, l, "BACK", "back")
+	if _, err := s.Pool().Exec(t.Context(), `DELETE FROM callbackd.images WHERE classifier = 'BACK'`); err != nil {
+		t.Fatal(err)
+	}
+	o := store.Outcome{State: store.Retrieved, Details: []byte(`{}`), Images: 2}
+	if err := s.FinishAttempt(t.Context(), l, o, nil); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("finish without an image that was staged: %v, want ErrUnavailable", err)
+	}
+	if state := scalar[string](t, s, `SELECT retrieval_state FROM jumio.workflow_executions`); state != "pending" {
+		t.Errorf("the state is %s, want pending", state)
+	}
+	stage(t, s, l, "BACK", "back")
+	finish(t, s, l, o)
+	if n := scalar[int64](t, s, `SELECT count(*) FROM jumio.images`); n != 2 {
+		t.Errorf("%d images in the end, want 2", n)
+	}
+}
+
 func TestSecondRetrievalReplacesContentThatChanged(t *testing.T) {
 	s := storetest.New(t)
 	l := claim(t, s, "w")

@@ -1,0 +1,120 @@
+package processtest
+
+import (
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+)
+
+// The chaos suite, TestChaos*: callbackd under load while what it stands on
+// breaks, with a ledger of every callback that was answered with 200. The short
+// version is a part of the tests; `make chaos` is the full one.
+var (
+	chaosFull = flag.Bool("chaos.full", false, "run the chaos suite in full: many more faults, held for longer")
+	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos suite's random moments; 0 draws one")
+)
+
+// seed is the run's seed, drawn once unless it was given.
+var seed = sync.OnceValue(func() uint64 {
+	if *chaosSeed != 0 {
+		return *chaosSeed
+	}
+	return rand.Uint64()
+})
+
+// seeded is the source of a test's random moments: the run's seed and the
+// test's name decide it.
+func seeded(name string) *rand.Rand {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, name) // a hash takes everything
+	return rand.New(rand.NewPCG(seed(), h.Sum64()))
+}
+
+// times is how often a fault happens, in full or in short; duration-like
+// numbers are chosen by it too.
+func times[T any](full, short T) T {
+	if *chaosFull {
+		return full
+	}
+	return short
+}
+
+// ledgerLine is what one chaos test did and found. Each callback is posted with
+// a mark of its own, a repeat of an unanswered one too.
+type ledgerLine struct {
+	test string
+	// sent counts posts, acknowledged those answered with 200, stored those of
+	// all posts that stand in jumio.callbacks.
+	sent, acknowledged, stored int
+	// lost were acknowledged and are not stored under the id of the answer.
+	lost int
+	// retrieved counts the published retrievals: events of the type retrieved.
+	retrieved int
+	// duplicated counts rows beyond one for each post, images beyond one for
+	// each part, and retrievals, failures and expiries published beyond one for
+	// each generation, that is for each different callback that asks for one.
+	duplicated int
+	faults     map[string]int
+	notDone    []string
+}
+
+// ledger is that of the whole run.
+var ledger struct {
+	mu    sync.Mutex
+	lines []*ledgerLine
+}
+
+func newLedgerLine(t *testing.T) *ledgerLine {
+	line := &ledgerLine{test: t.Name(), faults: map[string]int{}}
+	ledger.mu.Lock()
+	defer ledger.mu.Unlock()
+	ledger.lines = append(ledger.lines, line)
+	return line
+}
+
+// printLedger writes the run's ledger as a table, if a chaos test ran.
+func printLedger(w io.Writer) {
+	ledger.mu.Lock()
+	defer ledger.mu.Unlock()
+	if len(ledger.lines) == 0 {
+		return
+	}
+	slices.SortFunc(ledger.lines, func(a, b *ledgerLine) int { return strings.Compare(a.test, b.test) })
+	total := &ledgerLine{test: "total", faults: map[string]int{}}
+	for _, line := range ledger.lines {
+		total.sent += line.sent
+		total.acknowledged += line.acknowledged
+		total.stored += line.stored
+		total.lost += line.lost
+		total.retrieved += line.retrieved
+		total.duplicated += line.duplicated
+		total.notDone = append(total.notDone, line.notDone...)
+	}
+	fmt.Fprintf(w, "chaos ledger, -chaos.full=%t -chaos.seed=%d\n", *chaosFull, seed())
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "test\tsent\tacknowledged\tstored\tlost\tretrieved\tduplicated\tfaults")
+	for _, line := range append(ledger.lines, total) {
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", line.test,
+			line.sent, line.acknowledged, line.stored, line.lost, line.retrieved, line.duplicated, line.listFaults())
+	}
+	_ = table.Flush() // standard output
+	for _, what := range total.notDone {
+		fmt.Fprintf(w, "not done: %s\n", what)
+	}
+}
+
+func (l *ledgerLine) listFaults() string {
+	var list []string
+	for kind, n := range l.faults {
+		list = append(list, fmt.Sprintf("%s: %d", kind, n))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
