@@ -4,7 +4,7 @@
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
-# make bench   the benchmark, half an hour; SHORT=1: about two minutes
+# make bench   the benchmark, twenty minutes; SHORT=1: about two minutes
 #
 # demo and test install PostgreSQL from the system's packages where none is
 # found and DATABASE_URL is not set; test installs a C compiler likewise, which

@@ -71,7 +71,7 @@ func newBench(ctx context.Context, s settings) (_ *bench, err error) {
 	return b, err
 }
 
-// needPrograms tells at once what would be missing in half an hour.
+// needPrograms tells at once what would be missing in twenty minutes.
 func (b *bench) needPrograms() error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return errors.New("wrk is not installed: apt-get install wrk, or brew install wrk")

@@ -85,7 +85,7 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 	flags.SetOutput(usage)
 	flags.BoolVar(&s.short, "short", false, "about two minutes: one round of short runs, less data")
 	flags.IntVar(&s.rounds, "rounds", 0, "interleaved rounds of runs (default 5, short 1)")
-	flags.DurationVar(&s.duration, "duration", 0, "of one run, in whole seconds (default 10s, short 2s)")
+	flags.DurationVar(&s.duration, "duration", 0, "of one run, in whole seconds (default 6s, short 2s)")
 	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: "+strings.Join(scenarioNames(), ", "))
 	flags.StringVar(&s.out, "out", filepath.Join("bench", "results"), "`directory` for latest.json and latest.svg; partial.json and partial.svg with -short or -only")
 	flags.StringVar(&s.serverLog, "server-log", os.DevNull, "`file` that the servers' log goes to")
@@ -112,7 +112,7 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 		}
 	}
 	if s.duration == 0 {
-		s.duration = 10 * time.Second
+		s.duration = 6 * time.Second
 		if s.short {
 			s.duration = 2 * time.Second
 		}
