@@ -24,9 +24,11 @@ const (
 	promotePause = time.Second
 )
 
-// promote takes new callbacks until ctx ends, woken by notifications.
+// promote takes new callbacks until ctx ends, woken by notifications. Where more
+// wait than one batch takes, a second promoter helps: at full rate one alone
+// does not get enough of the processors beside all that receives.
 func (f *Fetcher) promote(ctx context.Context) {
-	woken := make(chan struct{}, 1)
+	woken, behind := make(chan struct{}, 1), make(chan struct{}, 1)
 	f.running.Go(func() { f.listen(ctx, woken) })
 	promotion := store.Promotion{
 		Apply: apply,
@@ -34,6 +36,7 @@ func (f *Fetcher) promote(ctx context.Context) {
 			return enqueue(ctx, f.river, tx, f.schedule, retrievals, false)
 		},
 	}
+	f.running.Go(func() { f.help(ctx, promotion, behind) })
 	for ctx.Err() == nil {
 		n, err := f.promoteBatch(ctx, promotion)
 		wait := promotePoll
@@ -42,6 +45,7 @@ func (f *Fetcher) promote(ctx context.Context) {
 			f.log.Error("could not promote callbacks; they stay where they are and are tried again", zap.Error(err))
 			wait = promotePause
 		case n == promoteBatch:
+			signal(behind)
 			continue
 		case n > 0:
 			f.log.Debug("promoted callbacks", zap.Int("count", n))
@@ -51,6 +55,31 @@ func (f *Fetcher) promote(ctx context.Context) {
 		case <-woken:
 		case <-time.After(wait):
 		}
+	}
+}
+
+// help promotes whenever the promoter is behind, until a batch is not full. What
+// fails here the promoter will report.
+func (f *Fetcher) help(ctx context.Context, promotion store.Promotion, behind <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-behind:
+		}
+		for {
+			if n, err := f.promoteBatch(ctx, promotion); n < promoteBatch || err != nil {
+				break
+			}
+		}
+	}
+}
+
+// signal does not wait for who is to be woken.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -64,12 +93,7 @@ func (f *Fetcher) promoteBatch(ctx context.Context, p store.Promotion) (int, err
 // lost; meanwhile the poll goes on.
 func (f *Fetcher) listen(ctx context.Context, woken chan<- struct{}) {
 	for ctx.Err() == nil {
-		err := f.store.Listen(ctx, func() {
-			select {
-			case woken <- struct{}{}:
-			default:
-			}
-		})
+		err := f.store.Listen(ctx, func() { signal(woken) })
 		if ctx.Err() != nil {
 			return
 		}
