@@ -1,6 +1,6 @@
 # make demo    shows the whole: Postgres, a Jumio stand-in and callbackd
 # make test    all tests, with the race detector
-# make chaos   the chaos suite in full, a quarter of an hour: kills, outages, failovers under load
+# make chaos   the chaos suite in full, about ten minutes: kills, outages, failovers under load
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
