@@ -231,7 +231,7 @@ func TestPromotionFigure(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	full, err := parseSettings(nil, io.Discard)
-	if err != nil || full.rounds != 5 || full.duration != 10*time.Second || full.fillRows != 5_000_000 || full.partial {
+	if err != nil || full.rounds != 5 || full.duration != 6*time.Second || full.fillRows != 5_000_000 || full.partial {
 		t.Errorf("full: %+v, %v", full, err)
 	}
 	short, err := parseSettings([]string{"-short", "-rounds", "2", "-only", "start"}, io.Discard)
