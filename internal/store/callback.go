@@ -22,15 +22,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
 const copyCallbacks = `COPY callbackd.callbacks (` + callbackColumns + `) FROM STDIN (FORMAT binary)`
 
-const (
-	// copyHeader: signature, no flags, no extension.
-	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-	copyTrailer = "\xff\xff"
-
-	// maxBufferKept bounds, in bytes, what a batch of unusually large callbacks
-	// leaves behind.
-	maxBufferKept = 1 << 20
-)
+// maxBufferKept bounds, in bytes, what a batch of unusually large callbacks
+// leaves behind.
+const maxBufferKept = 1 << 20
 
 func (in *ingest) copyCallbacks(ctx context.Context, rows []byte) error {
 	conn, err := in.pool.Acquire(ctx)

@@ -12,6 +12,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// A COPY in the binary format begins and ends with these.
+const (
+	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00" // signature, no flags, no extension
+	copyTrailer = "\xff\xff"
+)
+
 // copyColumn is a column of the row that copyRow writes, with the OID of its
 // type; a nil pointer is NULL.
 type copyColumn struct {
@@ -32,8 +38,8 @@ func copyRow(ctx context.Context, conn *pgx.Conn, table string, columns []copyCo
 		return fmt.Errorf("a field of %d bytes is more than Postgres takes", len(data))
 	}
 	names := make([]string, 0, len(columns)+1)
-	row := []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00") // signature, flags, no extension
-	row = binary.BigEndian.AppendUint16(row, uint16(len(columns)+1))      //nolint:gosec // a handful
+	row := []byte(copyHeader)
+	row = binary.BigEndian.AppendUint16(row, uint16(len(columns)+1)) //nolint:gosec // a handful
 	for _, c := range columns {
 		names = append(names, c.name)
 		start := len(row)
@@ -50,6 +56,6 @@ func copyRow(ctx context.Context, conn *pgx.Conn, table string, columns []copyCo
 	names = append(names, dataColumn)
 	row = binary.BigEndian.AppendUint32(row, uint32(len(data))) //nolint:gosec // bounded above
 	sql := "SET LOCAL synchronous_commit = off; COPY " + table + " (" + strings.Join(names, ", ") + ") FROM STDIN (FORMAT binary)"
-	_, err := conn.PgConn().CopyFrom(ctx, io.MultiReader(bytes.NewReader(row), bytes.NewReader(data), bytes.NewReader([]byte{0xff, 0xff})), sql)
+	_, err := conn.PgConn().CopyFrom(ctx, io.MultiReader(bytes.NewReader(row), bytes.NewReader(data), strings.NewReader(copyTrailer)), sql)
 	return err
 }
