@@ -1,40 +1,23 @@
 package processtest
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strconv"
 	"testing"
-
-	"callbackd/internal/pgserver"
 )
 
 // TestPostgresAway: while Postgres is away, callbacks get 503 with Retry-After
 // and /readyz is 503; once it is back all goes on, and no 200 is lost.
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	postgres, err := pgserver.Start(ctx, pgserver.Options{NoSync: true})
-	if err != nil {
-		t.Fatalf("a Postgres of its own: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := postgres.Stop(); err != nil {
-			t.Errorf("stop Postgres: %v", err)
-		}
-	})
-	dsn := postgres.DSN("postgres")
-	succeed(t, []string{"DATABASE_URL=" + dsn}, "migrate", "up")
+	postgres := ownPostgres(t)
 	jumio := startSandbox(t, "--fast-images")
-	s := serve(t, append(retrieving(dsn, jumio), "CALLBACKD_STORE_TIMEOUT=1s"))
+	s := serve(t, append(retrieving(postgres.dsn, jumio), "CALLBACKD_STORE_TIMEOUT=1s"))
 	load := startLoad(s)
 	eventually(t, patience, func() error { return load.wantMore(0) })
 
-	if err := postgres.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	postgres.begin()
 	eventually(t, patience, func() error { return wantReady(s, http.StatusServiceUnavailable) })
 	away := s.post(t, jumioAddress, "application/json", processed("away")).wantCode(t, http.StatusServiceUnavailable)
 	if seconds, err := strconv.Atoi(away.header.Get("Retry-After")); err != nil || seconds < 1 {
@@ -44,15 +27,11 @@ func TestPostgresAway(t *testing.T) {
 		t.Errorf("/healthz while Postgres is away: %v %v", a, err)
 	}
 
-	ctx, cancel = context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := postgres.Restart(ctx); err != nil {
-		t.Fatal(err)
-	}
+	postgres.end()
 	eventually(t, patience, func() error { return wantReady(s, http.StatusOK) })
 	before := load.answered.Load()
 	eventually(t, patience, func() error { return load.wantMore(before) })
-	db := open(t, dsn)
+	db := open(t, postgres.dsn)
 	db.wantCallbacks(load.stop(t, http.StatusServiceUnavailable))
 	id := jumio.sendOne(journeys{Kind: "passed-passport", CallbackURL: s.callbackURL()})
 	db.awaitState(id, "retrieved")

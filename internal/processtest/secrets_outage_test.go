@@ -1,14 +1,11 @@
 package processtest
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
-
-	"callbackd/internal/pgserver"
 )
 
 // TestSecretsStayOutWithoutPostgres: with Postgres away, going away under a
@@ -22,22 +19,12 @@ func TestSecretsStayOutWithoutPostgres(t *testing.T) {
 		secret   = "marked-password-Ha4Ro"
 		bodyMark = "marked-body-Iw9Pm"
 	)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	postgres, err := pgserver.Start(ctx, pgserver.Options{NoSync: true})
-	if err != nil {
-		t.Fatalf("a Postgres of its own: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := postgres.Stop(); err != nil {
-			t.Errorf("stop Postgres: %v", err)
-		}
-	})
-	db := open(t, postgres.DSN("postgres"))
+	postgres := newOutage(t)
+	db := open(t, postgres.dsn)
 	if _, err := db.pool.Exec(t.Context(), `CREATE ROLE marked LOGIN SUPERUSER PASSWORD '`+secret+`'`); err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse(postgres.DSN("postgres"))
+	u, err := url.Parse(postgres.dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +44,7 @@ func TestSecretsStayOutWithoutPostgres(t *testing.T) {
 		}
 		return nil
 	})
-	if err := postgres.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	postgres.begin()
 	eventually(t, patience, func() error { return wantReady(s, http.StatusServiceUnavailable) })
 
 	body := `{"userReference":"` + signed + `","workflowExecution":{"id":"w","status":"` + bodyMark + `"}}`
