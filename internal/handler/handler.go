@@ -24,6 +24,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
 )
 
 // Store is where callbacks are kept.
@@ -38,8 +39,8 @@ type Store interface {
 	Ready(ctx context.Context) (note string, err error)
 }
 
-// Options are what New needs. Everything is required but UserReferenceKey and
-// Now.
+// Options are what New needs. Everything is required but UserReferenceKey,
+// Tracer and Now.
 type Options struct {
 	// CallbackPath is matched exactly, in its escaped form. It is a secret.
 	CallbackPath string
@@ -60,6 +61,9 @@ type Options struct {
 	Metrics *Metrics
 	// Gatherer is what the admin listener's /metrics shows.
 	Gatherer prometheus.Gatherer
+	// Tracer gets a span for each callback that names a workflow execution; nil
+	// for none.
+	Tracer *tracing.Tracer
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
 }
