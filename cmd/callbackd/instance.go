@@ -21,6 +21,7 @@ import (
 	"callbackd/internal/ipfilter"
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
 )
 
 // jumioProgressTimeout ends a request to Jumio that makes no progress.
@@ -44,7 +45,8 @@ type instance struct {
 	fetcher  *fetcher.Fetcher // nil on a receive-only instance
 	callback *listener        // nil on a worker-only instance
 	admin    *listener
-	migrated bool // or need not be
+	tracer   *tracing.Tracer // nil without tracing
+	migrated bool            // or need not be
 }
 
 // listener is a server with its socket.
@@ -64,6 +66,9 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *i
 		}
 	}()
 	reg := newRegistry()
+	if err := i.newTracer(ctx, reg); err != nil {
+		return nil, err
+	}
 	i.store, err = store.Open(ctx, store.Options{
 		DSN: cfg.DatabaseURL, MaxConns: int32(cfg.Workers + otherConnections), //nolint:gosec // at most 1000 workers
 		StoreTimeout: cfg.StoreTimeout, Log: log, Metrics: store.NewMetrics(reg),
@@ -127,6 +132,7 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
 		Check: i.check, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
+		Tracer: i.tracer,
 	})
 	return err
 }
@@ -147,13 +153,14 @@ func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
 		DataCenter:  dataCenters, Basic: i.cfg.Auth == "basic", UserAgent: i.cfg.UserAgent,
 		TokenURL: i.cfg.TokenURL, RetrievalURL: i.cfg.RetrievalURL,
 		RPS: i.cfg.RetrievalRPS, MaxImageBytes: i.cfg.MaxImageBytes, ProgressTimeout: jumioProgressTimeout,
+		Tracer: i.tracer.API(),
 	}, i.log, jumio.NewMetrics(reg))
 	if err != nil {
 		return err
 	}
 	i.fetcher, err = fetcher.New(fetcher.Options{
 		Store: i.store, Jumio: i.jumio, Schedule: i.cfg.RetrievalDelays, Workers: i.cfg.Workers,
-		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg),
+		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg), Tracer: i.tracer,
 	})
 	return err
 }
@@ -236,6 +243,7 @@ func (i *instance) stop(ctx context.Context) error {
 		stopping.Go(func() { workerErr = i.fetcher.Stop(ctx) })
 	}
 	stopping.Wait()
+	i.stopTracer(ctx)
 	return errors.Join(drainErr, workerErr, i.admin.shutdown(ctx))
 }
 
@@ -268,6 +276,7 @@ func (i *instance) close() {
 	if i.jumio != nil {
 		i.jumio.Close()
 	}
+	i.stopTracer(context.Background()) // done already, after a run
 	if i.intake != nil {
 		if err := i.intake.Close(); err != nil {
 			i.log.Error("could not close the spool", zap.Error(err))
