@@ -202,16 +202,11 @@ func (c *Collector) Traces() map[string][]Span {
 	return traces
 }
 
-// Raw is every byte of the bodies that were kept, and of all headers.
+// Raw is every byte of the exports, without their headers.
 func (c *Collector) Raw() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var b strings.Builder
-	b.Write(c.raw)
-	for _, header := range c.requests {
-		_ = header.Write(&b)
-	}
-	return b.String()
+	return string(c.raw)
 }
 
 // Requests are the exports' methods and paths over HTTP, each once, and the
