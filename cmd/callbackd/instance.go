@@ -131,7 +131,7 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
+		Check: i.check, Note: i.note, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
 		Tracer: i.tracer,
 	})
 	return err
@@ -141,6 +141,14 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 func (i *instance) check(r *http.Request) (netip.Addr, string) {
 	d := i.filter.Check(r)
 	return d.Addr, d.Reason
+}
+
+// note is for the operator who looks at the admin listener's /readyz.
+func (i *instance) note() string {
+	if i.filter == nil {
+		return ""
+	}
+	return i.filter.UndeclaredProxies()
 }
 
 func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
