@@ -126,7 +126,8 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
+		Check: i.check, Store: i.intake, Logger: i.log, Gatherer: reg,
+		Metrics: handler.NewMetrics(reg, ipfilter.ReasonNotAllowed, ipfilter.ReasonNoAddress),
 	})
 	return err
 }
@@ -153,7 +154,7 @@ func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
 	}
 	i.fetcher, err = fetcher.New(fetcher.Options{
 		Store: i.store, Jumio: i.jumio, Schedule: i.cfg.RetrievalDelays, Workers: i.cfg.Workers,
-		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg),
+		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg, i.cfg.RetrievalDelays),
 	})
 	return err
 }

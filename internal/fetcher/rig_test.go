@@ -91,7 +91,7 @@ func (r *rig) start() *Fetcher {
 	}
 	f, err := New(Options{
 		Store: r.store, Jumio: client, Schedule: r.schedule, Workers: 4, StopTimeout: 10 * time.Millisecond,
-		Log: log, Metrics: NewMetrics(prometheus.NewRegistry()),
+		Log: log, Metrics: NewMetrics(prometheus.NewRegistry(), r.schedule),
 	})
 	if err != nil {
 		r.Fatal(err)

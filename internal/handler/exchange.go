@@ -132,8 +132,7 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 		h.logOther(x, r, duration)
 		return
 	}
-	h.opt.Metrics.callbacks[x.outcome].Inc()
-	h.opt.Metrics.duration.Observe(duration.Seconds())
+	h.opt.Metrics.observe(x, duration.Seconds())
 
 	fields := make([]zap.Field, 0, 10)
 	level := zapcore.WarnLevel
