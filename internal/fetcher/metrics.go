@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"callbackd/internal/jumio"
 	"callbackd/internal/store"
 )
 
@@ -57,7 +58,12 @@ func NewMetrics(reg prometheus.Registerer, schedule Schedule) *Metrics {
 	for _, outcome := range []store.RetrievalState{store.Retrieved, store.Partial, store.Failed} {
 		m.retrievals.WithLabelValues(string(outcome))
 	}
-	m.attempts.WithLabelValues(attemptOK)
+	for _, outcome := range []string{
+		attemptOK, jumio.CodeUnauthorized, jumio.CodeForbidden,
+		jumio.TokenCode(jumio.CodeUnauthorized), jumio.TokenCode(jumio.CodeForbidden),
+	} {
+		m.attempts.WithLabelValues(outcome)
+	}
 	reg.MustRegister(m.retrievals, m.attempts, m.backlog, m.oldest, m.promotion, m.lag, length)
 	return m
 }
