@@ -131,8 +131,8 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Note: i.note, Store: i.intake, Logger: i.log, Metrics: handler.NewMetrics(reg), Gatherer: reg,
-		Tracer: i.tracer,
+		Check: i.check, Note: i.note, Store: i.intake, Logger: i.log, Tracer: i.tracer, Gatherer: reg,
+		Metrics: handler.NewMetrics(reg, ipfilter.ReasonNotAllowed, ipfilter.ReasonNoAddress),
 	})
 	return err
 }
@@ -168,7 +168,8 @@ func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
 	}
 	i.fetcher, err = fetcher.New(fetcher.Options{
 		Store: i.store, Jumio: i.jumio, Schedule: i.cfg.RetrievalDelays, Workers: i.cfg.Workers,
-		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg), Tracer: i.tracer,
+		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Tracer: i.tracer,
+		Metrics: fetcher.NewMetrics(reg, i.cfg.RetrievalDelays),
 	})
 	return err
 }

@@ -153,12 +153,12 @@ func (f *Fetcher) watchBacklog(ctx context.Context) {
 	}
 }
 
-// countBacklog leaves the figure as it was when the database does not answer.
+// countBacklog leaves the figures as they were when the database does not answer.
 func (f *Fetcher) countBacklog(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, backlogInterval)
 	defer cancel()
-	if n, err := f.store.Backlog(ctx); err == nil {
-		f.metrics.backlog.Set(float64(n))
+	if b, err := f.store.Backlog(ctx); err == nil {
+		f.metrics.observeBacklog(b)
 	}
 }
 

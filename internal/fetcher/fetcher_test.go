@@ -377,7 +377,7 @@ func TestRefetch(t *testing.T) {
 // The database may go away between the check of its schema and the start.
 func TestStopAfterAStartThatFailed(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 16})
-	f, err := New(Options{Store: r.store, Schedule: quick, Workers: 1, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry())})
+	f, err := New(Options{Store: r.store, Schedule: quick, Workers: 1, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry(), quick)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,16 @@ type Schedule []time.Duration
 // Attempts is how many attempts a retrieval has.
 func (s Schedule) Attempts() int { return len(s) }
 
+// Length is the sum of the delays: how long a retrieval may take in which Jumio
+// answers at once, but only the last attempt succeeds.
+func (s Schedule) Length() time.Duration {
+	var sum time.Duration
+	for _, delay := range s {
+		sum += delay
+	}
+	return sum
+}
+
 // Next is the time of the attempt after the given one, which failed now. A
 // server's wish to be left alone until notBefore is obeyed.
 func (s Schedule) Next(attempt int, now, notBefore time.Time) time.Time {

@@ -94,7 +94,7 @@ func (r *rig) start() *Fetcher {
 	}
 	f, err := New(Options{
 		Store: r.store, Jumio: client, Schedule: r.schedule, Workers: 4, StopTimeout: 10 * time.Millisecond,
-		Log: log, Metrics: NewMetrics(prometheus.NewRegistry()), Tracer: r.tracer,
+		Log: log, Metrics: NewMetrics(prometheus.NewRegistry(), r.schedule), Tracer: r.tracer,
 	})
 	if err != nil {
 		r.Fatal(err)

@@ -167,4 +167,7 @@ func TestSchedule(t *testing.T) {
 			t.Errorf("%s: after %v, want %v", tc.name, got.Sub(noon), tc.want)
 		}
 	}
+	if got := s.Length(); got != 100*time.Second {
+		t.Errorf("its length is %v, want 100s", got)
+	}
 }

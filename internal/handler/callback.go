@@ -15,8 +15,12 @@ import (
 	"callbackd/internal/store"
 )
 
-// retryAfter is what a refused sender is told to wait, in seconds.
-const retryAfter = 10
+const (
+	// retryAfter is what a refused sender is told to wait, in seconds.
+	retryAfter = 10
+	// reasonMalformed is what the reason of a body that is no callback begins with.
+	reasonMalformed = "malformed: "
+)
 
 // callback is the way of one callback: who is calling, is it a callback, one
 // durable insert, 200.
@@ -154,7 +158,7 @@ func (h *Handler) tooLarge(x *exchange) {
 
 // malformed answers 400, or 408 to a body that was too slow.
 func (h *Handler) malformed(x *exchange, r *http.Request, body []byte, status int, err error) {
-	x.outcome, x.reason = outcomeMalformed, "malformed: "+err.Error()
+	x.outcome, x.reason = outcomeMalformed, reasonMalformed+err.Error()
 	// Of a body that was cut off, only what came is worth keeping.
 	if len(body) > 0 || !errors.Is(err, ErrIncompleteBody) {
 		h.keepRejected(x, r, body)

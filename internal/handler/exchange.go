@@ -133,8 +133,7 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 		h.logOther(x, r, duration)
 		return
 	}
-	h.opt.Metrics.callbacks[x.outcome].Inc()
-	h.opt.Metrics.duration.Observe(duration.Seconds())
+	h.opt.Metrics.observe(x, duration.Seconds())
 	if h.opt.Tracer != nil && x.workflowExecution != "" {
 		h.trace(x, end)
 	}

@@ -1,6 +1,10 @@
 package handler
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // The outcomes of callbackd_callbacks_total.
 const (
@@ -12,32 +16,76 @@ const (
 	outcomeUnavailable = "unavailable"
 )
 
+// reasonOther is what a reason is counted as that NewMetrics was not told of.
+const reasonOther = "other"
+
 // Metrics counts what happens on the callback path.
 type Metrics struct {
 	callbacks map[string]prometheus.Counter
+	refusals  map[string]prometheus.Counter
 	duration  prometheus.Histogram
 }
 
 // NewMetrics registers the metrics with reg; it panics when they are registered
-// already.
-func NewMetrics(reg prometheus.Registerer) *Metrics {
+// already. checkReasons are the codes with which Options.Check refuses.
+func NewMetrics(reg prometheus.Registerer, checkReasons ...string) *Metrics {
 	callbacks := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "callbackd_callbacks_total",
 		Help: "POST requests on the callback path by what became of them.",
 	}, []string{"outcome"})
+	refusals := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "callbackd_refused_callbacks_total",
+		Help: "POST requests on the callback path that were answered with 4xx, by reason.",
+	}, []string{"reason"})
 	duration := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "callbackd_callback_duration_seconds",
 		Help:    "Time from the end of a callback's headers to its answer.",
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	})
-	reg.MustRegister(callbacks, duration)
+	reg.MustRegister(callbacks, refusals, duration)
 
-	m := &Metrics{callbacks: map[string]prometheus.Counter{}, duration: duration}
+	m := &Metrics{callbacks: map[string]prometheus.Counter{}, refusals: map[string]prometheus.Counter{}, duration: duration}
 	for _, outcome := range []string{
 		outcomeStored, outcomeSpooled, outcomeForbidden, outcomeMalformed, outcomeTooLarge, outcomeUnavailable,
 	} {
 		// Made here, so that each shows 0 before it first happens.
 		m.callbacks[outcome] = callbacks.WithLabelValues(outcome)
 	}
+	for _, reason := range append(checkReasons, ownReasons()...) {
+		m.refusals[reason] = refusals.WithLabelValues(reason)
+	}
 	return m
+}
+
+// ownReasons are the codes with which the handler itself refuses.
+func ownReasons() []string {
+	reasons := []string{outcomeTooLarge, ErrUserReferenceUnsigned.Error(), ErrUserReferenceInvalid.Error(), reasonOther}
+	for _, err := range []DecodeError{
+		ErrEmptyBody, ErrInvalidJSON, ErrTruncatedJSON, ErrTrailingData, ErrInvalidForm, ErrNotACallback,
+		ErrMissingID, ErrInvalidID, ErrIncompleteBody,
+	} {
+		reasons = append(reasons, err.Error())
+	}
+	return reasons
+}
+
+// observe counts what became of a request on the callback path. A reason is
+// counted by its code.
+func (m *Metrics) observe(x *exchange, seconds float64) {
+	m.callbacks[x.outcome].Inc()
+	m.duration.Observe(seconds)
+	reason := strings.TrimPrefix(x.reason, reasonMalformed)
+	switch x.outcome {
+	case outcomeTooLarge:
+		reason = outcomeTooLarge
+	case outcomeForbidden, outcomeMalformed:
+		reason, _, _ = strings.Cut(reason, ":")
+	default:
+		return
+	}
+	counter, known := m.refusals[reason]
+	if !known {
+		counter = m.refusals[reasonOther]
+	}
+	counter.Inc()
 }

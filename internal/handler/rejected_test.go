@@ -197,3 +197,30 @@ func TestRefusalsAreLoggedAFewASecond(t *testing.T) {
 		t.Errorf("the next line is %v, want it to say how many were suppressed", last)
 	}
 }
+
+// Every refusal is counted by its code, and by nothing that a caller could make
+// up.
+func TestRefusalsAreCountedByReason(t *testing.T) {
+	reason := ""
+	r := start(t, func(s *setup) {
+		s.options.MaxBodyBytes = 1000
+		s.options.RejectedPerHour = 0 // counted although nothing is kept
+		s.options.UserReferenceKey = "key"
+		s.options.Check = func(*http.Request) (netip.Addr, string) { return allowedAddr, reason }
+	})
+	for _, reason = range []string{"address_not_allowed", "address_not_allowed", "no_client_address: 0x41", "made up"} {
+		r.post(guideExample)
+	}
+	reason = ""
+	for _, body := range []string{"", "{", "{} x", guideExample, strings.Repeat("x", 1001)} {
+		r.post(body)
+	}
+	r.do(http.MethodPost, "http://"+r.addr+callbackPath, "", "workflowExecution.id=a&userReference=x.aaaaaaaaaaaaaaaaaaaaaa")
+	want := map[string]int{
+		"address_not_allowed": 2, "no_client_address": 1, "other": 1, "empty_body": 1, "truncated_json": 1, "trailing_data": 1,
+		"user_reference_unsigned": 1, "user_reference_invalid": 1, "too_large": 1,
+	}
+	if diff := cmp.Diff(want, r.counted()["callbackd_refused_callbacks_total"]); diff != "" {
+		t.Errorf("callbackd_refused_callbacks_total (-want +got):\n%s", diff)
+	}
+}

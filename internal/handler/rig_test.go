@@ -121,7 +121,7 @@ func start(t testing.TB, change func(*setup)) *rig {
 		Check:           func(*http.Request) (netip.Addr, string) { return allowedAddr, "" },
 		Store:           r.store,
 		Logger:          zap.New(core),
-		Metrics:         NewMetrics(r.registry),
+		Metrics:         NewMetrics(r.registry, "address_not_allowed", "no_client_address"),
 		Gatherer:        r.registry,
 	}
 	s := &setup{options: &options, tune: func(*Handler, *http.Server) {}}
@@ -294,21 +294,39 @@ func (a answer) checkProblem(t testing.TB, status int, detail string) {
 // observed.
 func (r *rig) outcomes() (map[string]int, int) {
 	r.t.Helper()
+	outcomes, observed := map[string]int{}, 0
+	for name, samples := range r.counted() {
+		switch name {
+		case "callbackd_callbacks_total":
+			outcomes = samples
+		case "callbackd_callback_duration_seconds":
+			observed = samples[""]
+		}
+	}
+	return outcomes, observed
+}
+
+// counted are the samples that are not 0, by metric and by the value of its
+// label; of a histogram, the number of observations.
+func (r *rig) counted() map[string]map[string]int {
+	r.t.Helper()
 	families, err := r.registry.Gather()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	outcomes, observed := map[string]int{}, 0
+	counted := map[string]map[string]int{}
 	for _, family := range families {
+		samples := map[string]int{}
 		for _, metric := range family.GetMetric() {
 			if histogram := metric.GetHistogram(); histogram != nil {
-				observed += int(histogram.GetSampleCount())
+				samples[""] = int(histogram.GetSampleCount())
 			} else if n := int(metric.GetCounter().GetValue()); n > 0 {
-				outcomes[metric.GetLabel()[0].GetValue()] = n
+				samples[metric.GetLabel()[0].GetValue()] = n
 			}
 		}
+		counted[family.GetName()] = samples
 	}
-	return outcomes, observed
+	return counted
 }
 
 // eventually waits for a condition that another goroutine brings about.

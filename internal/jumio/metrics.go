@@ -34,6 +34,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	reg.MustRegister(m.requests, m.duration, m.imageBytes)
+	// So that each shows 0 before it first happens: of a series that begins with
+	// 1, nothing tells that it has risen.
+	for _, endpoint := range []string{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage} {
+		m.duration.WithLabelValues(endpoint)
+		for _, status := range []int{
+			http.StatusOK, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+			http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+		} {
+			m.requests.WithLabelValues(endpoint, strconv.Itoa(status))
+		}
+		for _, code := range []string{CodeTimeout, CodeConnectionFailed} {
+			m.requests.WithLabelValues(endpoint, code)
+		}
+	}
 	return m
 }
 

@@ -18,6 +18,9 @@ import (
 // tokenPrefix tells a token request's codes from those of a retrieval.
 const tokenPrefix = "token_"
 
+// TokenCode is the code of a token request that failed with the given one.
+func TokenCode(code string) string { return tokenPrefix + code }
+
 const (
 	// assumedLifetime is that of a token whose answer does not say.
 	assumedLifetime = 5 * time.Minute

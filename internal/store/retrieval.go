@@ -273,11 +273,28 @@ func publishImages(batch *pgx.Batch, workflowExecutionID string) {
 	batch.Queue(`UPDATE callbackd.images SET published = true WHERE workflow_execution_id = $1 AND NOT published`, workflowExecutionID)
 }
 
-// Backlog counts the workflow executions whose retrieval is pending.
-func (s *Store) Backlog(ctx context.Context) (int64, error) {
-	var n int64
-	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM callbackd.workflow_executions WHERE retrieval_state = 'pending'`).Scan(&n)
-	return n, translate("count the pending retrievals", err)
+// Backlog is what waits for the workers, in the whole database.
+type Backlog struct {
+	// Callbacks are those that are not promoted yet.
+	Callbacks int64
+	// Retrievals are the workflow executions whose retrieval is pending.
+	Retrievals int64
+	// Oldest is when the callback arrived, or the refetch was asked for, whose
+	// retrieval has been pending longest; the zero time when there is none.
+	Oldest time.Time
+}
+
+// Backlog counts what waits.
+func (s *Store) Backlog(ctx context.Context) (Backlog, error) {
+	var b Backlog
+	var oldest *time.Time
+	err := s.pool.QueryRow(ctx, `
+		SELECT count(*), min(retrieval_received_at), (SELECT count(*) FROM callbackd.inbox)
+		FROM callbackd.workflow_executions WHERE retrieval_state = 'pending'`).Scan(&b.Retrievals, &oldest, &b.Callbacks)
+	if oldest != nil {
+		b.Oldest = *oldest
+	}
+	return b, translate("count what waits for the workers", err)
 }
 
 // Refetch starts the retrieval of workflow executions anew, from attempt 1, and

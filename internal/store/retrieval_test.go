@@ -384,6 +384,39 @@ func TestPromoteTakesEachCallbackOnce(t *testing.T) {
 	}
 }
 
+func TestBacklog(t *testing.T) {
+	s := storetest.New(t)
+	want := func(callbacks, retrievals int64, oldest time.Time) {
+		t.Helper()
+		b, err := s.Backlog(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.Callbacks != callbacks || b.Retrievals != retrievals || !b.Oldest.Equal(oldest) {
+			t.Errorf("got %+v, want %d callbacks, %d retrievals, the oldest of %v", b, callbacks, retrievals, oldest)
+		}
+	}
+	want(0, 0, time.Time{})
+	first := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i, id := range []string{"w-0", "w-1", "w-2"} {
+		c := callback(id)
+		c.ReceivedAt = first.Add(time.Duration(i) * time.Minute)
+		mustInsert(t, s, c)
+	}
+	want(3, 0, time.Time{})
+	taken, err := s.Promote(t.Context(), 20, store.Promotion{
+		Apply: func(w *store.WorkflowExecution, d *store.Delivery) []store.Event {
+			w.RetrievalState, w.RetrievalReceivedAt = store.Pending, d.ReceivedAt
+			return nil
+		},
+		Enqueue: func(context.Context, pgx.Tx, []store.Retrieval) error { return nil },
+	})
+	if taken != 3 || err != nil {
+		t.Fatalf("%d promoted, %v", taken, err)
+	}
+	want(0, 3, first)
+}
+
 func TestListenIsWokenByAnInsert(t *testing.T) {
 	s := storetest.New(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,0 +1,310 @@
+package deploytest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"callbackd/internal/pgserver"
+)
+
+const (
+	// monitoringPatience is how long anything may take that should take a moment,
+	// on a busy machine.
+	monitoringPatience = 2 * time.Minute
+	monitoringPoll     = 50 * time.Millisecond
+
+	monitoringHost    = "callback.test"
+	monitoringForeign = "203.0.113.99" // not on the allowlist
+	monitoringJumio   = "198.51.100.7" // known from DNS
+)
+
+// monitoringRig is what is watched: receivers and a worker as processes, on a
+// Postgres of their own that a test may stop, with the sandbox as Jumio and a
+// name server.
+type monitoringRig struct {
+	t         *testing.T
+	program   string
+	postgres  *pgserver.Server
+	names     string // address of the name server
+	sandbox   string // base URL
+	receivers []*monitoredInstance
+	worker    *monitoredInstance
+}
+
+// monitoredInstance is a running `callbackd serve`; its addresses are host:port.
+type monitoredInstance struct{ name, callback, admin string }
+
+func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig {
+	t.Helper()
+	r := &monitoringRig{t: t, program: buildMonitored(t), names: startMonitoringNames(t)}
+	ctx, cancel := context.WithTimeout(t.Context(), monitoringPatience)
+	defer cancel()
+	var err error
+	if r.postgres, err = pgserver.Start(ctx, pgserver.Options{NoSync: true}); err != nil {
+		t.Fatalf("a Postgres of its own: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := r.postgres.Stop(); err != nil {
+			t.Errorf("stop Postgres: %v", err)
+		}
+	})
+	dsn := "DATABASE_URL=" + r.postgres.DSN("postgres")
+	migrate := exec.CommandContext(t.Context(), r.program, "migrate", "up")
+	migrate.Env = []string{dsn}
+	if out, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("migrate up: %v\n%s", err, out)
+	}
+	r.startSandbox()
+	common := []string{
+		dsn, "CALLBACKD_LISTEN=127.0.0.1:0", "CALLBACKD_ADMIN_LISTEN=127.0.0.1:0", "CALLBACKD_TRUSTED_PROXIES=127.0.0.1/32",
+		"CALLBACKD_JUMIO_HOSTS=" + monitoringHost, "CALLBACKD_DNS_SERVER=" + r.names, "CALLBACKD_DNS_REFRESH=10s",
+		"CALLBACKD_STORE_TIMEOUT=2s", "CALLBACKD_SHUTDOWN_TIMEOUT=2s",
+	}
+	for i := range receivers {
+		r.receivers = append(r.receivers, r.serve(fmt.Sprintf("receiver-%d:9090", i+1), append(slices.Clone(common),
+			"CALLBACKD_WORKERS=0", "CALLBACKD_SPOOL_DIR="+filepath.Join(t.TempDir(), "spool"), "CALLBACKD_SPOOL_MAX_BYTES=2097152")))
+	}
+	r.worker = r.serve("worker:9090", append(slices.Clone(common),
+		"CALLBACKD_RECEIVE=false", "CALLBACKD_RETRIEVAL_DELAYS="+delays, "CALLBACKD_RETRIEVAL_RPS=100",
+		"JUMIO_CLIENT_ID=sandbox", "JUMIO_CLIENT_SECRET=sandbox", "JUMIO_USER_AGENT=Example Monitoring/v1.0",
+		"JUMIO_TOKEN_URL="+r.sandbox, "JUMIO_RETRIEVAL_URL="+r.sandbox))
+	return r
+}
+
+// buildMonitored builds callbackd. Looking at its sources makes them a part of
+// the test's key in go test's cache.
+func buildMonitored(t *testing.T) string {
+	t.Helper()
+	for _, path := range []string{"../../go.mod", "../../cmd", "../../internal", "../../migrations"} {
+		err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(t.TempDir(), "callbackd")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "callbackd/cmd/callbackd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build callbackd: %v\n%s", err, out)
+	}
+	return program
+}
+
+// startMonitoringNames starts a name server that knows one address for every
+// name.
+func startMonitoringNames(t *testing.T) string {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, done := make(chan struct{}), make(chan error, 1)
+	server := &dns.Server{PacketConn: socket, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(
+		func(w dns.ResponseWriter, query *dns.Msg) {
+			reply := new(dns.Msg).SetReply(query)
+			reply.RecursionAvailable = true
+			if q := query.Question[0]; q.Qtype == dns.TypeA {
+				header := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: 60}
+				reply.Answer = []dns.RR{&dns.A{Hdr: header, A: netip.MustParseAddr(monitoringJumio).AsSlice()}}
+			}
+			_ = w.WriteMsg(reply) // a client that is gone needs no answer
+		})}
+	go func() { done <- server.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() {
+		_ = server.Shutdown()
+		<-done
+	})
+	return socket.LocalAddr().String()
+}
+
+// monitoringOutput keeps what a process writes.
+type monitoringOutput struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *monitoringOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *monitoringOutput) lines() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Split(o.buf.String(), "\n")
+}
+
+// run starts a program that is stopped with the test. Its output is shown when
+// the test fails.
+func (r *monitoringRig) run(environ []string, program string, args ...string) *monitoringOutput {
+	r.t.Helper()
+	return runMonitored(r.t, environ, program, args...)
+}
+
+func runMonitored(t *testing.T, environ []string, program string, args ...string) *monitoringOutput {
+	t.Helper()
+	output, ended := &monitoringOutput{}, make(chan struct{})
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = environ, t.TempDir(), output, output
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", program, err)
+	}
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // the exit code does not matter
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(monitoringPatience):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			lines := output.lines()
+			t.Logf("%s %s:\n%s", filepath.Base(program), strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-30):], "\n"))
+		}
+	})
+	return output
+}
+
+func (r *monitoringRig) startSandbox() {
+	r.t.Helper()
+	output := r.run(nil, r.program, "sandbox", "--listen", "127.0.0.1:0", "--fast-images", "--callback-header", "X-Forwarded-For: "+monitoringJumio)
+	r.await(func() error {
+		for _, line := range output.lines() {
+			if url, found := strings.CutPrefix(line, "sandbox listening on "); found {
+				r.sandbox = url
+				return nil
+			}
+		}
+		return fmt.Errorf("the sandbox does not listen")
+	})
+}
+
+func (r *monitoringRig) serve(name string, environ []string) *monitoredInstance {
+	r.t.Helper()
+	i := &monitoredInstance{name: name}
+	output := r.run(environ, r.program, "serve")
+	r.await(func() error {
+		for _, line := range output.lines() {
+			var entry struct{ Msg, Listener, Address string }
+			_ = json.Unmarshal([]byte(line), &entry) // a line that is not whole yet
+			switch {
+			case entry.Msg == "started":
+				return nil
+			case entry.Listener == "callback":
+				i.callback = entry.Address
+			case entry.Listener == "admin":
+				i.admin = entry.Address
+			}
+		}
+		return fmt.Errorf("%s has not started", name)
+	})
+	return i
+}
+
+// await waits until the condition returns nil.
+func (r *monitoringRig) await(condition func() error) {
+	r.t.Helper()
+	poll := time.NewTicker(monitoringPoll)
+	defer poll.Stop()
+	deadline := time.Now().Add(monitoringPatience)
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("after %s: %v", monitoringPatience, err)
+		}
+		<-poll.C
+	}
+}
+
+var monitoringClient = &http.Client{Timeout: monitoringPatience}
+
+func monitoringDo(request *http.Request, err error) (int, string, error) {
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := monitoringClient.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(body), err
+}
+
+func monitoringGet(url string) (int, string, error) {
+	return monitoringDo(http.NewRequest(http.MethodGet, url, nil))
+}
+
+// post sends a callback through a load balancer on this machine, which names the
+// address from; without one, it says nothing.
+func (i *monitoredInstance) post(from, body string) (int, error) {
+	request, err := http.NewRequest(http.MethodPost, "http://"+i.callback+"/jumio/callback", strings.NewReader(body))
+	if err == nil && from != "" {
+		request.Header.Set("X-Forwarded-For", from)
+	}
+	code, _, err := monitoringDo(request, err)
+	return code, err
+}
+
+// ask posts to one of the sandbox's own pages.
+func (r *monitoringRig) ask(page string, question any) {
+	r.t.Helper()
+	body, err := json.Marshal(question)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	code, answer, err := monitoringDo(http.NewRequest(http.MethodPost, r.sandbox+"/_sandbox/"+page, bytes.NewReader(body)))
+	if err != nil || code >= 300 {
+		r.t.Fatalf("the sandbox answers %d %s, %v", code, answer, err)
+	}
+}
+
+// sendJourneys has the sandbox send journeys to a receiver, and does not wait.
+func (r *monitoringRig) sendJourneys(to *monitoredInstance, count int, rate string, more map[string]any) {
+	r.t.Helper()
+	question := map[string]any{"count": count, "callback_url": "http://" + to.callback + "/jumio/callback"}
+	if rate != "" {
+		question["rate"] = rate
+	}
+	for key, value := range more {
+		question[key] = value
+	}
+	r.ask("journeys", question)
+}
+
+func (r *monitoringRig) setFaults(faults ...string) {
+	r.t.Helper()
+	r.ask("faults", map[string]any{"faults": append([]string{}, faults...)})
+}
