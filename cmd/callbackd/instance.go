@@ -45,6 +45,9 @@ type instance struct {
 	callback *listener        // nil on a worker-only instance
 	admin    *listener
 	migrated bool // or need not be
+	// supervised says that this instance is the whole process, so that a service
+	// manager's questions are about it.
+	supervised bool
 }
 
 // listener is a server with its socket.
@@ -193,6 +196,7 @@ func (i *instance) run(ctx context.Context) error {
 	starting, err := i.startFetcher(waiting)
 	if err == nil {
 		i.log.Info("started", zap.String("version", thisBuild().Version), zap.Bool("receive", i.cfg.Receive), zap.Int("workers", i.cfg.Workers))
+		i.tellReady()
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
@@ -224,6 +228,7 @@ func (i *instance) listeners() []*listener {
 func (i *instance) stop(ctx context.Context) error {
 	i.log.Info("stopping", zap.Duration("timeout", i.cfg.ShutdownTimeout))
 	i.handler.SetShuttingDown()
+	i.tellStopping()
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.ShutdownTimeout)
 	defer cancel()
 
