@@ -44,6 +44,8 @@ require (
 	google.golang.org/grpc v1.83.2
 )
 
+require github.com/coreos/go-systemd/v22 v22.7.0
+
 require (
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect

@@ -47,6 +47,9 @@ type instance struct {
 	admin    *listener
 	tracer   *tracing.Tracer // nil without tracing
 	migrated bool            // or need not be
+	// supervised says that this instance is the whole process, so that a service
+	// manager's questions are about it.
+	supervised bool
 }
 
 // listener is a server with its socket.
@@ -209,6 +212,7 @@ func (i *instance) run(ctx context.Context) error {
 	starting, err := i.startFetcher(waiting)
 	if err == nil {
 		i.log.Info("started", zap.String("version", thisBuild().Version), zap.Bool("receive", i.cfg.Receive), zap.Int("workers", i.cfg.Workers))
+		i.tellReady()
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
@@ -240,6 +244,7 @@ func (i *instance) listeners() []*listener {
 func (i *instance) stop(ctx context.Context) error {
 	i.log.Info("stopping", zap.Duration("timeout", i.cfg.ShutdownTimeout))
 	i.handler.SetShuttingDown()
+	i.tellStopping()
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.ShutdownTimeout)
 	defer cancel()
 

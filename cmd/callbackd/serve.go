@@ -65,6 +65,7 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	i.supervised = true
 	return i.run(ctx)
 }
 
