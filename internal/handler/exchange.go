@@ -135,11 +135,11 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 	}
 	h.opt.Metrics.callbacks[x.outcome].Inc()
 	h.opt.Metrics.duration.Observe(duration.Seconds())
-	if h.opt.Tracer != nil && x.workflowExecution != "" {
+	if x.workflowExecution != "" && h.opt.Tracer.Sampled(x.workflowExecution) {
 		h.trace(x, end)
 	}
 
-	fields := make([]zap.Field, 0, 11)
+	fields := make([]zap.Field, 0, 10)
 	level := zapcore.WarnLevel
 	switch x.outcome {
 	case outcomeStored, outcomeSpooled:

@@ -171,10 +171,10 @@ func TestSampling(t *testing.T) {
 				_, promoted := worker.Start(trace.ContextWithRemoteSpanContext(t.Context(), remote), "promote")
 				_, retrieved := worker.StartChild(t.Context(), id, Traceparent(promoted.SpanContext()), "retrieve")
 				_, root := worker.StartRoot(t.Context(), id, "refetch")
-				want := worker.Sampled(TraceID(id))
+				want := worker.Sampled(id)
 				for name, got := range map[string]bool{
 					"receive": received.IsRecording(), "parent": remote.IsSampled(), "promote": promoted.IsRecording(),
-					"retrieve": retrieved.IsRecording(), "refetch": root.IsRecording(), "the receiver": receiver.Sampled(TraceID(id)),
+					"retrieve": retrieved.IsRecording(), "refetch": root.IsRecording(), "the receiver": receiver.Sampled(id),
 				} {
 					if got != want {
 						t.Fatalf("%s: %s is sampled: %t, want %t", id, name, got, want)
@@ -329,7 +329,7 @@ func TestPanicsAreNotRecorded(t *testing.T) {
 // TestOff: a nil Tracer is one that is off, and costs nothing.
 func TestOff(t *testing.T) {
 	var off *Tracer
-	if off.Sampled(TraceID("w")) || off.LogID("w") != zap.Skip() {
+	if off.Sampled("w") || off.LogID("w") != zap.Skip() {
 		t.Error("something is sampled")
 	}
 	if _, span := off.API().Start(t.Context(), "x"); span.IsRecording() || span.SpanContext().IsValid() {
