@@ -3,6 +3,7 @@ package tracing
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -286,14 +287,17 @@ func TestExportedIsCounted(t *testing.T) {
 // TestShutdownIsBounded: a collector that never answers keeps nobody waiting,
 // and nothing of it is left behind.
 func TestShutdownIsBounded(t *testing.T) {
-	asked, release := make(chan struct{}, 10), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		asked <- struct{}{}
-		<-release
+	asked, gone := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then is the client's end noticed
+		close(asked)
+		<-r.Context().Done()
+		close(gone)
 	}))
 	defer server.Close()
-	defer close(release)
-	tracer, err := New(t.Context(), options(server.URL))
+	o := options(server.URL)
+	o.Timeout = time.Hour
+	tracer, err := New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +311,11 @@ func TestShutdownIsBounded(t *testing.T) {
 	if err := tracer.Shutdown(ctx); err == nil {
 		t.Error("the export that did not end is not told of")
 	}
-	// Here TestMain's look for goroutines takes over.
+	select {
+	case <-gone:
+	case <-time.After(25 * time.Second): // the SDK's own limit is 30 s
+		t.Error("the export goes on")
+	}
 }
 
 // TestPanicsAreNotRecorded: their values may hold anything.
