@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that what is named is on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [wrk]
+#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -114,6 +114,46 @@ need_wrk() {
 		brew install wrk </dev/null >&2
 	fi
 	command -v wrk >/dev/null || fail "the benchmark needs wrk: install it and put it into PATH"
+}
+
+# Debian's package would start Prometheus as a service, which policy-rc.d forbids.
+apt_install_prometheus() {
+	policy=/usr/sbin/policy-rc.d
+	if [ -e $policy ]; then
+		apt_install prometheus
+		return
+	fi
+	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+	as_root chmod 755 $policy
+	trap 'as_root rm -f $policy' EXIT
+	apt_install prometheus
+	as_root rm -f $policy
+	trap - EXIT
+}
+
+has_prometheus() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
+
+need_prometheus() {
+	if has_prometheus; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install_prometheus
+	elif command -v brew >/dev/null; then
+		brew install prometheus </dev/null >&2
+	fi
+	has_prometheus || fail "the tests of the alerts need prometheus and promtool: install both and put them into PATH"
+}
+
+# Elsewhere than on Debian it is an application rather than a program in PATH.
+need_chromium() {
+	if command -v chromium >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install chromium
+	fi
+	command -v chromium >/dev/null || fail "the screenshot needs chromium: install it and put it into PATH"
 }
 
 for what in "$@"; do

@@ -26,7 +26,7 @@ type series []map[string]string
 func TestMonitoringNames(t *testing.T) {
 	t.Parallel()
 	r := newMonitoringRig(t, 1, "0s,200ms,200ms")
-	r.sendJourneys(r.receivers[0], 3, "", map[string]any{"kind": "passed-passport"})
+	r.sendJourneys(r.receivers[0], 3, 0, map[string]any{"kind": "passed-passport"})
 	var exposed map[string]series
 	r.await(func() error {
 		exposed = map[string]series{}
