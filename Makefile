@@ -54,7 +54,7 @@ bench:
 # A bad day before a real Prometheus, drawn from what its queries return.
 screenshot:
 	@DATABASE_URL= sh .ci/need.sh postgres prometheus chromium
-	go test -tags deploy -count=1 -timeout 30m -v -run '^TestMonitoringPrometheus$$' ./internal/deploytest -monitoring.screenshot=$(CURDIR)/docs/dashboard.png
+	go test -tags deploy -count=1 -timeout 30m -v -run '^TestMonitoringPrometheus$$' ./internal/deploytest -monitoring.day=12 -monitoring.screenshot=$(CURDIR)/docs/dashboard.png
 
 lint: $(GOLANGCI_LINT) $(GOVULNCHECK)
 	$(GOLANGCI_LINT) run --allow-serial-runners ./...
