@@ -70,24 +70,29 @@ need_compiler() {
 	has_compiler || fail "the race detector needs a C compiler: install gcc, or on macOS run xcode-select --install"
 }
 
-has_loadbalancers() {
-	# Debian keeps both out of an ordinary user's PATH.
-	PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null &&
-		PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v haproxy >/dev/null
-}
+# Debian keeps both out of an ordinary user's PATH, and nginx' stream module in a
+# package of its own; others build it in.
+has_loadbalancers() (
+	PATH="$PATH:/usr/sbin:/usr/local/sbin"
+	command -v nginx >/dev/null && command -v haproxy >/dev/null || return 1
+	built=$(nginx -V 2>&1 | tr ' ' '\n')
+	modules=$(echo "$built" | sed -n 's/^--modules-path=//p')
+	echo "$built" | grep -qx -e --with-stream ||
+		[ -e "${modules:-/usr/lib/nginx/modules}/ngx_stream_module.so" ]
+)
 
-# The tests start nginx and HAProxy themselves, on free ports; Debian's packages
-# must not start them as services, which policy-rc.d forbids.
-apt_install_loadbalancers() {
+# What the tests start themselves, on free ports, Debian's packages must not start
+# as services, which policy-rc.d forbids.
+apt_install_stopped() {
 	policy=/usr/sbin/policy-rc.d
 	if [ -e $policy ]; then
-		apt_install nginx-light haproxy
+		apt_install "$@"
 		return
 	fi
 	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
 	as_root chmod 755 $policy
 	trap 'as_root rm -f $policy' EXIT
-	apt_install nginx-light haproxy
+	apt_install "$@"
 	as_root rm -f $policy
 	trap - EXIT
 }
@@ -97,11 +102,11 @@ need_loadbalancers() {
 		return
 	fi
 	if command -v apt-get >/dev/null; then
-		apt_install_loadbalancers
+		apt_install_stopped nginx-light libnginx-mod-stream haproxy
 	elif command -v brew >/dev/null; then
 		brew install nginx haproxy </dev/null >&2
 	fi
-	has_loadbalancers || fail "the tests need nginx and HAProxy: install both and put them into PATH"
+	has_loadbalancers || fail "the tests need nginx with its stream module and HAProxy: install both and put them into PATH"
 }
 
 need_wrk() {
@@ -116,21 +121,6 @@ need_wrk() {
 	command -v wrk >/dev/null || fail "the benchmark needs wrk: install it and put it into PATH"
 }
 
-# Debian's package would start Prometheus as a service, which policy-rc.d forbids.
-apt_install_prometheus() {
-	policy=/usr/sbin/policy-rc.d
-	if [ -e $policy ]; then
-		apt_install prometheus
-		return
-	fi
-	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
-	as_root chmod 755 $policy
-	trap 'as_root rm -f $policy' EXIT
-	apt_install prometheus
-	as_root rm -f $policy
-	trap - EXIT
-}
-
 has_prometheus() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
 
 need_prometheus() {
@@ -138,7 +128,7 @@ need_prometheus() {
 		return
 	fi
 	if command -v apt-get >/dev/null; then
-		apt_install_prometheus
+		apt_install_stopped prometheus
 	elif command -v brew >/dev/null; then
 		brew install prometheus </dev/null >&2
 	fi

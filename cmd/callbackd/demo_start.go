@@ -57,7 +57,7 @@ func (d *demo) startPostgres(ctx context.Context) (err error) {
 		d.cleanUps = append(d.cleanUps, d.private.Stop)
 		d.dsn, what = d.private.DSN("postgres"), "the cluster"
 	}
-	if err := migrateUp(ctx, d.dsn); err != nil {
+	if err := migrateUp(ctx, d.dsn, nil); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.out, "Postgres   %s is migrated, after %.1f s\n", what, time.Since(began).Seconds())

@@ -21,6 +21,7 @@ import (
 	"callbackd/internal/ipfilter"
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
 )
 
 // jumioProgressTimeout ends a request to Jumio that makes no progress.
@@ -44,7 +45,11 @@ type instance struct {
 	fetcher  *fetcher.Fetcher // nil on a receive-only instance
 	callback *listener        // nil on a worker-only instance
 	admin    *listener
-	migrated bool // or need not be
+	tracer   *tracing.Tracer // nil without tracing
+	migrated bool            // or need not be
+	// supervised says that this instance is the whole process, so that a service
+	// manager's questions are about it.
+	supervised bool
 }
 
 // listener is a server with its socket.
@@ -64,6 +69,9 @@ func newInstance(ctx context.Context, cfg *config.Config, log *zap.Logger) (_ *i
 		}
 	}()
 	reg := newRegistry()
+	if err := i.newTracer(ctx, reg); err != nil {
+		return nil, err
+	}
 	i.store, err = store.Open(ctx, store.Options{
 		DSN: cfg.DatabaseURL, MaxConns: int32(cfg.Workers + otherConnections), //nolint:gosec // at most 1000 workers
 		StoreTimeout: cfg.StoreTimeout, Log: log, Metrics: store.NewMetrics(reg),
@@ -126,7 +134,7 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Store: i.intake, Logger: i.log, Gatherer: reg,
+		Check: i.check, Note: i.note, Store: i.intake, Logger: i.log, Tracer: i.tracer, Gatherer: reg,
 		Metrics: handler.NewMetrics(reg, ipfilter.ReasonNotAllowed, ipfilter.ReasonNoAddress),
 	})
 	return err
@@ -136,6 +144,14 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 func (i *instance) check(r *http.Request) (netip.Addr, string) {
 	d := i.filter.Check(r)
 	return d.Addr, d.Reason
+}
+
+// note is for the operator who looks at the admin listener's /readyz.
+func (i *instance) note() string {
+	if i.filter == nil {
+		return ""
+	}
+	return i.filter.UndeclaredProxies()
 }
 
 func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
@@ -148,13 +164,15 @@ func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
 		DataCenter:  dataCenters, Basic: i.cfg.Auth == "basic", UserAgent: i.cfg.UserAgent,
 		TokenURL: i.cfg.TokenURL, RetrievalURL: i.cfg.RetrievalURL,
 		RPS: i.cfg.RetrievalRPS, MaxImageBytes: i.cfg.MaxImageBytes, ProgressTimeout: jumioProgressTimeout,
+		Tracer: i.tracer.API(),
 	}, i.log, jumio.NewMetrics(reg))
 	if err != nil {
 		return err
 	}
 	i.fetcher, err = fetcher.New(fetcher.Options{
 		Store: i.store, Jumio: i.jumio, Schedule: i.cfg.RetrievalDelays, Workers: i.cfg.Workers,
-		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Metrics: fetcher.NewMetrics(reg, i.cfg.RetrievalDelays),
+		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Tracer: i.tracer,
+		Metrics: fetcher.NewMetrics(reg, i.cfg.RetrievalDelays),
 	})
 	return err
 }
@@ -194,6 +212,7 @@ func (i *instance) run(ctx context.Context) error {
 	starting, err := i.startFetcher(waiting)
 	if err == nil {
 		i.log.Info("started", zap.String("version", thisBuild().Version), zap.Bool("receive", i.cfg.Receive), zap.Int("workers", i.cfg.Workers))
+		i.tellReady()
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
@@ -225,6 +244,7 @@ func (i *instance) listeners() []*listener {
 func (i *instance) stop(ctx context.Context) error {
 	i.log.Info("stopping", zap.Duration("timeout", i.cfg.ShutdownTimeout))
 	i.handler.SetShuttingDown()
+	i.tellStopping()
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.ShutdownTimeout)
 	defer cancel()
 
@@ -237,6 +257,7 @@ func (i *instance) stop(ctx context.Context) error {
 		stopping.Go(func() { workerErr = i.fetcher.Stop(ctx) })
 	}
 	stopping.Wait()
+	i.stopTracer(ctx)
 	return errors.Join(drainErr, workerErr, i.admin.shutdown(ctx))
 }
 
@@ -269,6 +290,7 @@ func (i *instance) close() {
 	if i.jumio != nil {
 		i.jumio.Close()
 	}
+	i.stopTracer(context.Background()) // done already, after a run
 	if i.intake != nil {
 		if err := i.intake.Close(); err != nil {
 			i.log.Error("could not close the spool", zap.Error(err))

@@ -39,7 +39,10 @@ func (i *instance) checkDatabase(ctx context.Context) error {
 		}
 	}
 	if !i.migrated {
-		if err := migrateUp(ctx, i.cfg.DatabaseURL); err != nil {
+		onWait := func(holders string) {
+			i.log.Warn("the migration waits for a lock", zap.String("held_by", holders))
+		}
+		if err := migrateUp(ctx, i.cfg.DatabaseURL, onWait); err != nil {
 			return err
 		}
 		i.migrated = true

@@ -111,7 +111,7 @@ func TestConfig(t *testing.T) {
 	good := callbackd(t, []string{"DATABASE_URL=postgres://u:hunter2@h/d", "CALLBACKD_WORKERS=0"}, "config")
 	if good.Code != 0 || good.Stderr != "" ||
 		!strings.HasPrefix(good.Stdout, "DATABASE_URL=[redacted]\nCALLBACKD_LISTEN=:8080\n") ||
-		!strings.HasSuffix(good.Stdout, "\nJUMIO_RETRIEVAL_URL=\n") {
+		!strings.HasSuffix(good.Stdout, "\nOTEL_SDK_DISABLED=false\n") {
 		t.Errorf("right configuration: got %+v", good)
 	}
 	wrong := callbackd(t, []string{"DATABASE_URL=hunter2", "CALLBACKD_WORKERS=x", "JUMIO_USER_AGENT=A/v1", "JUMIO_CLIENT_ID=i", "JUMIO_CLIENT_SECRET=s"}, "config")

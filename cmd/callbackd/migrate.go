@@ -17,23 +17,34 @@ func newMigrateCommand(p *process) *cobra.Command {
 		Short: "Brings the database's schema up to date, or back",
 		Long: `Applies the embedded migrations to DATABASE_URL, as the owner of the database
 with CREATEROLE; no superuser is needed. One migration runs at a time, the
-others wait for it.`,
+others wait for it.
+
+Instances may go on: no callback waits for longer than 1.5 s for a lock that a
+migration wants. When that is not to be had, the migration gives way, and tries
+again for five minutes.`,
 	}
 	migrate.AddCommand(
 		&cobra.Command{
 			Use:   "up",
 			Short: "Applies every migration that is missing",
 			RunE: func(c *cobra.Command, _ []string) error {
-				return withMigrator(c, p, (*store.Migrator).Up)
+				return withMigrator(c, p, func(m *store.Migrator) error { return m.Up(c.Context()) })
 			},
 		},
 		&cobra.Command{
 			Use:   "down N",
-			Short: "Takes the last N migrations back, with the data in their tables",
-			Args:  wholeNumber(1),
+			Short: "Takes the last N migrations back, WITH THE DATA in their tables",
+			Long: `Takes the last N migrations back, newest first: what each has made is dropped, WITH
+ALL DATA in it, and only a backup brings that back. Version 4 is the views of the
+schema jumio and takes no data along; version 3 is every table: callbacks,
+results, images.
+
+If fewer than N can be taken back, none is. A schema that is newer than this
+program is taken back by the program that brought it there.`,
+			Args: wholeNumber(1),
 			RunE: func(c *cobra.Command, args []string) error {
 				n, _ := strconv.Atoi(args[0]) // checked by Args
-				return withMigrator(c, p, func(m *store.Migrator) error { return m.Down(n) })
+				return withMigrator(c, p, func(m *store.Migrator) error { return m.Down(c.Context(), n) })
 			},
 		},
 		&cobra.Command{
@@ -85,7 +96,9 @@ func withMigrator(c *cobra.Command, p *process, do func(*store.Migrator) error) 
 	if err != nil {
 		return err
 	}
-	m, err := store.NewMigrator(c.Context(), dsn)
+	m, err := store.NewMigrator(c.Context(), store.MigratorOptions{DSN: dsn, OnWait: func(holders string) {
+		fmt.Fprintln(p.stderr, "callbackd: waiting for a lock, held by "+holders)
+	}})
 	if err != nil {
 		return err
 	}

@@ -65,15 +65,16 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	i.supervised = true
 	return i.run(ctx)
 }
 
 // migrateUp brings the schema up to date; a second instance waits for the first.
-func migrateUp(ctx context.Context, dsn string) error {
-	m, err := store.NewMigrator(ctx, dsn)
+func migrateUp(ctx context.Context, dsn string, onWait func(holders string)) error {
+	m, err := store.NewMigrator(ctx, store.MigratorOptions{DSN: dsn, OnWait: onWait})
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	defer m.Close()
-	return m.Up()
+	return m.Up(ctx)
 }

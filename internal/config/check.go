@@ -72,6 +72,7 @@ func (c *Config) check(p *problems) {
 	ensure(c.ClientSecret == "" || printable.MatchString(c.ClientSecret), clientSecret)
 	ensure(slices.Contains([]string{"oauth2", "basic"}, c.Auth), "JUMIO_AUTH")
 	ensure(c.UserAgent == "" || printable.MatchString(c.UserAgent), "JUMIO_USER_AGENT")
+	c.checkTracing(p)
 }
 
 // checkComplete looks at what serve needs, and at variables that contradict each other.

@@ -83,6 +83,26 @@ type Config struct {
 	TokenURL     *url.URL `env:"JUMIO_TOKEN_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"scheme and host of a private or test endpoint for tokens, for every data center; empty for Jumio's own"`
 	RetrievalURL *url.URL `env:"JUMIO_RETRIEVAL_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"scheme and host of a private or test endpoint for retrieval, for every data center; empty for Jumio's own"`
 
+	// OpenTelemetry's own variables, with the meanings and defaults of its
+	// specification ("OTLP Exporter", "SDK environment variables"). Tracing makes
+	// of them what takes effect; those with TRACES in the name go before the others.
+	OTLPEndpoint       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" want:"a URL such as http://collector:4318, without user information, query and fragment" help:"OpenTelemetry collector that traces are sent to, over HTTP with /v1/traces appended; empty for no tracing"`
+	OTLPTracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" want:"a URL such as http://collector:4318/v1/traces, without user information, query and fragment" help:"goes before OTEL_EXPORTER_OTLP_ENDPOINT, and is taken as it is"`
+	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf" want:"http/protobuf, http/json or grpc" help:"how traces are sent: http/protobuf, http/json or grpc"`
+	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" want:"http/protobuf, http/json or grpc" help:"goes before OTEL_EXPORTER_OTLP_PROTOCOL"`
+	// OTLPHeaders and OTLPTracesHeaders are secrets.
+	OTLPHeaders       string `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"headers for the collector, name=value separated by commas; treated as a secret"`
+	OTLPTracesHeaders string `env:"OTEL_EXPORTER_OTLP_TRACES_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"goes before OTEL_EXPORTER_OTLP_HEADERS; treated as a secret"`
+	// OTLPTimeout and OTLPTracesTimeout are in milliseconds; 0 in the latter for unset.
+	OTLPTimeout       int    `env:"OTEL_EXPORTER_OTLP_TIMEOUT" envDefault:"10000" want:"a whole number of milliseconds from 1 to 3600000" help:"how long one export may take, in milliseconds"`
+	OTLPTracesTimeout int    `env:"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" want:"a whole number of milliseconds from 1 to 3600000" help:"goes before OTEL_EXPORTER_OTLP_TIMEOUT"`
+	TracesExporter    string `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp" want:"otlp or none" help:"none: no tracing"`
+	TracesSampler     string `env:"OTEL_TRACES_SAMPLER" envDefault:"parentbased_always_on" want:"always_on, always_off, traceidratio, or one of them after parentbased_" help:"which traces are sent; the same on every instance"`
+	TracesSamplerArg  string `env:"OTEL_TRACES_SAMPLER_ARG" want:"a number from 0 to 1, such as 0.1" help:"the share of the traces for traceidratio; empty for all"`
+	ServiceName       string `env:"OTEL_SERVICE_NAME" want:"a name" help:"the service's name in traces; empty for service.name in OTEL_RESOURCE_ATTRIBUTES, or callbackd"`
+	ResourceAttrs     string `env:"OTEL_RESOURCE_ATTRIBUTES" want:"name=value pairs separated by commas, the values percent-encoded, such as deployment.environment.name=prod" help:"what is said of the instance in traces, name=value separated by commas"`
+	SDKDisabled       bool   `env:"OTEL_SDK_DISABLED" envDefault:"false" want:"true or false" help:"true: no tracing"`
+
 	// values holds the text of each variable as it took effect.
 	values map[string]string
 }

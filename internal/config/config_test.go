@@ -97,6 +97,10 @@ func defaults() *Config {
 		ClientSecret:    "hunter3",
 		Auth:            "oauth2",
 		UserAgent:       "Acme Onboarding/v1.0",
+		OTLPProtocol:    "http/protobuf",
+		OTLPTimeout:     10000,
+		TracesExporter:  "otlp",
+		TracesSampler:   "parentbased_always_on",
 	}
 }
 
@@ -150,6 +154,20 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"JUMIO_USER_AGENT=A B/v1",
 		"JUMIO_TOKEN_URL=https://auth.example",
 		"JUMIO_RETRIEVAL_URL=http://[::1]:8090/",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://traces.example/in",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+		"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/json",
+		"OTEL_EXPORTER_OTLP_HEADERS=a=b",
+		"OTEL_EXPORTER_OTLP_TRACES_HEADERS=c=d",
+		"OTEL_EXPORTER_OTLP_TIMEOUT=1",
+		"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=3600000",
+		"OTEL_TRACES_EXPORTER=none",
+		"OTEL_TRACES_SAMPLER=traceidratio",
+		"OTEL_TRACES_SAMPLER_ARG=0.25",
+		"OTEL_SERVICE_NAME=kyc",
+		"OTEL_RESOURCE_ATTRIBUTES=x=y",
+		"OTEL_SDK_DISABLED=true",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +205,21 @@ func TestEveryVariableIsRead(t *testing.T) {
 		UserAgent:        "A B/v1",
 		TokenURL:         &url.URL{Scheme: "https", Host: "auth.example"},
 		RetrievalURL:     &url.URL{Scheme: "http", Host: "[::1]:8090"},
+
+		OTLPEndpoint:       "http://collector:4317",
+		OTLPTracesEndpoint: "https://traces.example/in",
+		OTLPProtocol:       "grpc",
+		OTLPTracesProtocol: "http/json",
+		OTLPHeaders:        "a=b",
+		OTLPTracesHeaders:  "c=d",
+		OTLPTimeout:        1,
+		OTLPTracesTimeout:  3600000,
+		TracesExporter:     "none",
+		TracesSampler:      "traceidratio",
+		TracesSamplerArg:   "0.25",
+		ServiceName:        "kyc",
+		ResourceAttrs:      "x=y",
+		SDKDisabled:        true,
 	}
 	if diff := cmp.Diff(want, got, compareConfigs); diff != "" {
 		t.Errorf("settings differ (-want +got):\n%s", diff)
@@ -259,9 +292,24 @@ func TestWrongValues(t *testing.T) {
 		"JUMIO_USER_AGENT":             {"Acme\r\nX-Evil: 1", "Äcme/v1"},
 		"JUMIO_TOKEN_URL":              {"auth.example", "ftp://auth.example", "https://", "https://auth.example/oauth2/token", "https://auth.example?x=1", "https://auth.example#x", "https://u:SECRET@auth.example", "https://auth.example:99999", "u:SECRET@auth.example"},
 		"JUMIO_RETRIEVAL_URL":          {"https://jumio.example/api/v1", "//jumio.example", "https://:8080"},
+
+		"OTEL_EXPORTER_OTLP_ENDPOINT":        {"collector:4317", "//collector", "unix:///run/otel", "http://", "http://collector:99999", "http://u:SECRET@collector:4318", "http://collector?x=1", "http://collector#x", "http://collector/%zz"},
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"collector", "ftp://collector/v1/traces"},
+		"OTEL_EXPORTER_OTLP_PROTOCOL":        {"http", "GRPC", "zipkin"},
+		"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": {"thrift"},
+		"OTEL_EXPORTER_OTLP_HEADERS":         {"SECRET", "api-key=SECRET,", "api-key=SECRET,=x", "api key=SECRET", "api-key=SECRET%zz", "api-key=SECRET%0ax", "a=SECRET\nx"},
+		"OTEL_EXPORTER_OTLP_TRACES_HEADERS":  {"Authorization: Bearer SECRET"},
+		"OTEL_EXPORTER_OTLP_TIMEOUT":         {"0", "-1", "10s", "3600001"},
+		"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT":  {"0", "x"},
+		"OTEL_TRACES_EXPORTER":               {"zipkin", "otlp,console"},
+		"OTEL_TRACES_SAMPLER":                {"sometimes", "jaeger_remote", "parentbased_", "parentbased_parentbased_always_on"},
+		"OTEL_TRACES_SAMPLER_ARG":            nil, // TestTracing: it depends on the sampler
+		"OTEL_SERVICE_NAME":                  {"a\nb"},
+		"OTEL_RESOURCE_ATTRIBUTES":           {"x", "=y", "x=%", "x=y,,z=1"},
+		"OTEL_SDK_DISABLED":                  {"yes"},
 	}
 	for _, v := range Variables() {
-		if len(values[v.Name]) == 0 {
+		if _, listed := values[v.Name]; !listed {
 			t.Errorf("no wrong value of %s is tried", v.Name)
 		}
 		for _, value := range values[v.Name] {

@@ -14,6 +14,7 @@ func TestEffective(t *testing.T) {
 		"JUMIO_CLIENT_ID_EMEA_1=ie", "JUMIO_CLIENT_SECRET_EMEA_1=hunter6",
 		"JUMIO_CLIENT_ID_AMER_1=ia", "JUMIO_CLIENT_SECRET_AMER_1=hunter7",
 		"CALLBACKD_ALLOWED_CIDRS=192.0.2.1,\n192.0.2.2",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318", "OTEL_EXPORTER_OTLP_HEADERS=api-key=hunter8",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,21 @@ JUMIO_CLIENT_SECRET_EMEA_1=[redacted]
 JUMIO_AUTH=oauth2
 JUMIO_USER_AGENT=Acme Onboarding/v1.0
 JUMIO_TOKEN_URL=
-JUMIO_RETRIEVAL_URL=`
+JUMIO_RETRIEVAL_URL=
+OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=
+OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=
+OTEL_EXPORTER_OTLP_HEADERS=[redacted]
+OTEL_EXPORTER_OTLP_TRACES_HEADERS=
+OTEL_EXPORTER_OTLP_TIMEOUT=10000
+OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=
+OTEL_TRACES_EXPORTER=otlp
+OTEL_TRACES_SAMPLER=parentbased_always_on
+OTEL_TRACES_SAMPLER_ARG=
+OTEL_SERVICE_NAME=
+OTEL_RESOURCE_ATTRIBUTES=
+OTEL_SDK_DISABLED=false`
 	got := strings.Join(c.Effective(), "\n")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("effective configuration differs (-want +got):\n%s", diff)
@@ -83,7 +98,7 @@ func TestVariables(t *testing.T) {
 			t.Errorf("Usage lacks %s", v.Name)
 		}
 	}
-	wantSecret := []string{"DATABASE_URL", "CALLBACKD_CALLBACK_PATH", "CALLBACKD_USER_REFERENCE_KEY", "JUMIO_CLIENT_SECRET"}
+	wantSecret := []string{"DATABASE_URL", "CALLBACKD_CALLBACK_PATH", "CALLBACKD_USER_REFERENCE_KEY", "JUMIO_CLIENT_SECRET", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
 	if diff := cmp.Diff(wantSecret, secret); diff != "" {
 		t.Errorf("secret variables: %s", diff)
 	}

@@ -37,6 +37,11 @@ type attempt struct {
 	retryAfter time.Duration
 	// broken is a fault on our side, which must not count as an attempt.
 	broken error
+
+	// What the span says at its end: what became of it, a code, and the state
+	// that was stored, if any.
+	end   string
+	state store.RetrievalState
 }
 
 // fail notes a failure; the first one is the attempt's reason.

@@ -24,6 +24,7 @@ import (
 
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
 )
 
 const (
@@ -54,6 +55,8 @@ type Options struct {
 	StopTimeout time.Duration
 	Log         *zap.Logger
 	Metrics     *Metrics
+	// Tracer gets the spans of promotions and attempts; nil for none.
+	Tracer *tracing.Tracer
 }
 
 // Fetcher promotes and retrieves from Start until Stop.
@@ -62,6 +65,7 @@ type Fetcher struct {
 	schedule Schedule
 	log      *zap.Logger
 	metrics  *Metrics
+	tracer   *tracing.Tracer
 	river    *river.Client[pgx.Tx]
 
 	cancel  context.CancelFunc
@@ -72,7 +76,7 @@ type Fetcher struct {
 func New(o Options) (*Fetcher, error) {
 	workers := river.NewWorkers()
 	err := river.AddWorkerSafely(workers, &worker{
-		store: o.Store, jumio: o.Jumio, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, now: time.Now,
+		store: o.Store, jumio: o.Jumio, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, tracer: o.Tracer, now: time.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register the retrieval worker: %w", err)
@@ -97,7 +101,7 @@ func New(o Options) (*Fetcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the job queue: %w", err)
 	}
-	return &Fetcher{store: o.Store, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, river: client}, nil
+	return &Fetcher{store: o.Store, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, tracer: o.Tracer, river: client}, nil
 }
 
 // riverLogger passes River's warnings on. Its information lines repeat what
@@ -167,6 +171,6 @@ func Refetch(ctx context.Context, s *store.Store, schedule Schedule, ids []strin
 		return fmt.Errorf("set up the job queue: %w", err)
 	}
 	return s.Refetch(ctx, ids, func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
-		return enqueue(ctx, client, tx, schedule, retrievals, true)
+		return enqueue(ctx, client, tx, schedule, retrievals, true, noMetadata)
 	})
 }

@@ -70,17 +70,20 @@ func (s Schedule) NextRetry(job *rivertype.JobRow) time.Time {
 	return s.Next(job.Attempt, time.Now(), time.Time{})
 }
 
-// enqueue adds a job for each retrieval, due after the first delay.
-func enqueue(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, schedule Schedule, retrievals []store.Retrieval, refetch bool) error {
-	opts := &river.InsertOpts{MaxAttempts: schedule.Attempts() + spareAttempts}
+// enqueue adds a job for each retrieval, due after the first delay, with what
+// metadata gives for it.
+func enqueue(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, schedule Schedule, retrievals []store.Retrieval, refetch bool, metadata func(store.Retrieval) []byte) error {
+	opts := river.InsertOpts{MaxAttempts: schedule.Attempts() + spareAttempts}
 	if schedule[0] > 0 {
 		opts.ScheduledAt = time.Now().Add(schedule[0])
 	}
 	jobs := make([]river.InsertManyParams, len(retrievals))
 	for i, r := range retrievals {
+		opts := opts
+		opts.Metadata = metadata(r)
 		jobs[i] = river.InsertManyParams{
 			Args:       retrievalArgs{WorkflowExecutionID: r.WorkflowExecutionID, Generation: r.Generation, Refetch: refetch},
-			InsertOpts: opts,
+			InsertOpts: &opts,
 		}
 	}
 	if _, err := client.InsertManyFastTx(ctx, tx, jobs); err != nil {

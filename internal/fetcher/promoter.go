@@ -30,15 +30,9 @@ const (
 func (f *Fetcher) promote(ctx context.Context) {
 	woken, behind := make(chan struct{}, 1), make(chan struct{}, 1)
 	f.running.Go(func() { f.listen(ctx, woken) })
-	promotion := store.Promotion{
-		Apply: apply,
-		Enqueue: func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
-			return enqueue(ctx, f.river, tx, f.schedule, retrievals, false)
-		},
-	}
-	f.running.Go(func() { f.help(ctx, promotion, behind) })
+	f.running.Go(func() { f.help(ctx, behind) })
 	for ctx.Err() == nil {
-		n, err := f.promoteBatch(ctx, promotion)
+		n, err := f.promoteBatch(ctx)
 		wait := promotePoll
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -60,7 +54,7 @@ func (f *Fetcher) promote(ctx context.Context) {
 
 // help promotes whenever the promoter is behind, until a batch is not full. What
 // fails here the promoter will report.
-func (f *Fetcher) help(ctx context.Context, promotion store.Promotion, behind <-chan struct{}) {
+func (f *Fetcher) help(ctx context.Context, behind <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,7 +62,7 @@ func (f *Fetcher) help(ctx context.Context, promotion store.Promotion, behind <-
 		case <-behind:
 		}
 		for {
-			if n, err := f.promoteBatch(ctx, promotion); n < promoteBatch || err != nil {
+			if n, err := f.promoteBatch(ctx); n < promoteBatch || err != nil {
 				break
 			}
 		}
@@ -83,10 +77,23 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-func (f *Fetcher) promoteBatch(ctx context.Context, p store.Promotion) (int, error) {
+func (f *Fetcher) promoteBatch(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
 	defer cancel()
-	return f.store.Promote(ctx, promoteBatch, p)
+	var traced *tracedBatch // nil without tracing
+	promotion := store.Promotion{Apply: apply}
+	if f.tracer != nil {
+		traced = &tracedBatch{tracer: f.tracer}
+		promotion.Begin, promotion.Apply = traced.begin, traced.apply
+	}
+	promotion.Enqueue = func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
+		return enqueue(ctx, f.river, tx, f.schedule, retrievals, false, traced.metadata)
+	}
+	n, err := f.store.Promote(ctx, promoteBatch, promotion)
+	if err == nil {
+		traced.end()
+	}
+	return n, err
 }
 
 // listen passes the notifications on and connects anew when the connection is

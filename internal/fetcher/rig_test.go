@@ -20,6 +20,7 @@ import (
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
+	"callbackd/internal/tracing"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +35,7 @@ type rig struct {
 	sandbox  *sandbox.Sandbox
 	store    *store.Store
 	schedule Schedule
+	tracer   *tracing.Tracer // nil for none
 }
 
 func newRig(t *testing.T, schedule Schedule, cfg sandbox.Config) *rig {
@@ -85,13 +87,14 @@ func (r *rig) start() *Fetcher {
 	client, err := jumio.New(jumio.Config{
 		Credentials: jumio.Credentials{ClientID: "sandbox", ClientSecret: "sandbox"}, UserAgent: "Test Worker/v1",
 		TokenURL: endpoint, RetrievalURL: endpoint, RPS: 10_000, MaxImageBytes: 20 << 20, ProgressTimeout: 30 * time.Second,
+		Tracer: r.tracer.API(),
 	}, log, jumio.NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		r.Fatal(err)
 	}
 	f, err := New(Options{
 		Store: r.store, Jumio: client, Schedule: r.schedule, Workers: 4, StopTimeout: 10 * time.Millisecond,
-		Log: log, Metrics: NewMetrics(prometheus.NewRegistry(), r.schedule),
+		Log: log, Metrics: NewMetrics(prometheus.NewRegistry(), r.schedule), Tracer: r.tracer,
 	})
 	if err != nil {
 		r.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
 )
 
 // How long a job stays away that may not, or cannot, begin.
@@ -29,6 +30,7 @@ type worker struct {
 	schedule Schedule
 	log      *zap.Logger
 	metrics  *Metrics
+	tracer   *tracing.Tracer
 	now      func() time.Time
 }
 
@@ -50,7 +52,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error 
 		JobID:     job.ID,
 		Attempt:   min(job.Attempt, w.schedule.Attempts()),
 	}
-	log := w.log.With(zap.String("workflow_execution_id", lease.WorkflowExecutionID), zap.Int("attempt", lease.Attempt))
+	log := w.log.With(zap.String("workflow_execution_id", lease.WorkflowExecutionID), zap.Int("attempt", lease.Attempt),
+		w.tracer.LogID(lease.WorkflowExecutionID))
+	start := w.now()
 	claim, err := w.store.ClaimRetrieval(ctx, lease, rescueAfter)
 	var busy *store.BusyError
 	switch {
@@ -66,15 +70,20 @@ func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error 
 		return river.JobSnooze(databasePause)
 	}
 
-	a := &attempt{worker: w, lease: lease, claim: claim, refetch: job.Args.Refetch}
+	// A panic leaves the end as it is here.
+	a := &attempt{worker: w, lease: lease, claim: claim, refetch: job.Args.Refetch, end: codeInternal}
+	ctx, span := w.startSpan(ctx, job, a, start)
+	defer func() { a.endSpan(span) }()
 	if job.Attempt > w.schedule.Attempts() {
 		a.fail(codeInterrupted, "the last attempt was cut off with its worker")
 	} else {
 		a.run(jumio.WithAttempt(ctx))
 	}
 
+	a.end = cmp.Or(a.code, attemptOK)
 	switch {
 	case a.broken != nil:
+		a.end = endNotStored
 		log.Error("could not store what was retrieved; it is tried again", zap.Error(a.broken))
 		return w.release(ctx, lease, river.JobSnooze(databasePause))
 	case errors.Is(ctx.Err(), context.Canceled) && a.code != "":
@@ -111,13 +120,16 @@ func (w *worker) finish(ctx context.Context, job *river.Job[retrievalArgs], a *a
 	defer cancel()
 	err := w.store.FinishAttempt(ctx, a.lease, outcome, complete)
 	if errors.Is(err, store.ErrSuperseded) {
+		a.end = endSuperseded
 		log.Info("a newer callback has superseded the retrieval")
 		return w.release(ctx, a.lease, nil)
 	}
 	if err != nil {
+		a.end = endNotStored
 		log.Error("could not store the outcome of a retrieval attempt; it is tried again", zap.Error(err))
 		return river.JobSnooze(databasePause)
 	}
+	a.state = outcome.State
 	w.observe(a, outcome, log)
 	if over {
 		return nil

@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
+	"callbackd/internal/tracing/tracetest"
 )
 
 func BenchmarkDecodeCallback(b *testing.B) {
@@ -37,8 +39,18 @@ func (nopStore) InsertCallback(context.Context, *store.Callback) (bool, error) {
 func (nopStore) InsertRejected(context.Context, *store.Rejected) error         { return nil }
 func (nopStore) Ready(context.Context) (string, error)                         { return "", nil }
 
-// BenchmarkCallback is the handler alone, without sockets.
+// BenchmarkCallback is the handler alone, without sockets, without tracing and
+// with it.
 func BenchmarkCallback(b *testing.B) {
+	b.Run("untraced", func(b *testing.B) { benchmarkCallback(b, nil) })
+	b.Run("traced", func(b *testing.B) {
+		tracer := newTracer(b, tracetest.Start(b).URL)
+		defer func() { _ = tracer.Shutdown(context.Background()) }()
+		benchmarkCallback(b, tracer)
+	})
+}
+
+func benchmarkCallback(b *testing.B, tracer *tracing.Tracer) {
 	registry := prometheus.NewRegistry()
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	h, err := New(Options{
@@ -46,7 +58,7 @@ func BenchmarkCallback(b *testing.B) {
 		Check:   func(*http.Request) (netip.Addr, string) { return allowedAddr, "" },
 		Store:   nopStore{},
 		Logger:  zap.New(zapcore.NewCore(encoder, zapcore.AddSync(io.Discard), zap.InfoLevel)),
-		Metrics: NewMetrics(registry), Gatherer: registry,
+		Metrics: NewMetrics(registry), Gatherer: registry, Tracer: tracer,
 	})
 	if err != nil {
 		b.Fatal(err)

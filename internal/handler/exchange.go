@@ -127,14 +127,18 @@ func (h *Handler) recovered(x *exchange, p any) {
 // finish counts the request and writes its line. The path is never logged: that
 // of a near miss holds the secret, too.
 func (h *Handler) finish(x *exchange, r *http.Request) {
-	duration := h.opt.Now().Sub(x.start)
+	end := h.opt.Now()
+	duration := end.Sub(x.start)
 	if x.outcome == "" {
 		h.logOther(x, r, duration)
 		return
 	}
 	h.opt.Metrics.observe(x, duration.Seconds())
+	if h.opt.Tracer != nil && x.workflowExecution != "" {
+		h.trace(x, end)
+	}
 
-	fields := make([]zap.Field, 0, 10)
+	fields := make([]zap.Field, 0, 11)
 	level := zapcore.WarnLevel
 	switch x.outcome {
 	case outcomeStored, outcomeSpooled:
@@ -162,7 +166,7 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 		fields = append(fields, zap.Stringer("source_ip", x.addr))
 	}
 	if x.workflowExecution != "" {
-		fields = append(fields, zap.String("workflow_execution_id", x.workflowExecution))
+		fields = append(fields, zap.String("workflow_execution_id", x.workflowExecution), h.opt.Tracer.LogID(x.workflowExecution))
 	}
 	if x.reason != "" {
 		fields = append(fields, zap.String("reason", x.reason))

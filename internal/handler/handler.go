@@ -24,6 +24,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"callbackd/internal/store"
+	"callbackd/internal/tracing"
 )
 
 // Store is where callbacks are kept.
@@ -38,8 +39,8 @@ type Store interface {
 	Ready(ctx context.Context) (note string, err error)
 }
 
-// Options are what New needs. Everything is required but UserReferenceKey and
-// Now.
+// Options are what New needs. Everything is required but UserReferenceKey, Note,
+// Tracer and Now.
 type Options struct {
 	// CallbackPath is matched exactly, in its escaped form. It is a secret.
 	CallbackPath string
@@ -58,8 +59,14 @@ type Options struct {
 	// Logger gets one line for each request on the callback path.
 	Logger  *zap.Logger
 	Metrics *Metrics
+	// Note returns what an operator should know besides the Store's note, for
+	// the admin listener's /readyz; empty when there is nothing.
+	Note func() string
 	// Gatherer is what the admin listener's /metrics shows.
 	Gatherer prometheus.Gatherer
+	// Tracer gets a span for each callback that names a workflow execution; nil
+	// for none.
+	Tracer *tracing.Tracer
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
 }
@@ -91,6 +98,9 @@ type Handler struct {
 func New(o Options) (*Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Note == nil {
+		o.Note = func() string { return "" }
 	}
 	var errs []error
 	require := func(ok bool, text string) {

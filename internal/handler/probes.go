@@ -31,14 +31,20 @@ func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
 // readyzDetailed also says why, and what they should know, for operators.
 func (h *Handler) readyzDetailed(w http.ResponseWriter, _ *http.Request) {
 	note, why := h.notReady()
-	switch {
-	case why != "":
-		exchangeOf(w).problem(http.StatusServiceUnavailable, why)
-	case note != "":
-		plain(w, "ready; "+note+"\n")
-	default:
-		plain(w, "ready\n")
+	said := "ready"
+	if why != "" {
+		said = why
 	}
+	for _, n := range []string{note, h.opt.Note()} {
+		if n != "" {
+			said += "; " + n
+		}
+	}
+	if why != "" {
+		exchangeOf(w).problem(http.StatusServiceUnavailable, said)
+		return
+	}
+	plain(w, said+"\n")
 }
 
 func plain(w http.ResponseWriter, text string) {

@@ -3,6 +3,7 @@ package handler
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,14 +45,32 @@ func TestReadyzFollowsTheStore(t *testing.T) {
 	}
 }
 
-// What the store has to say beside being ready is for operators only.
+// What there is to say beside being ready, or not, is for operators only.
 func TestReadyzNote(t *testing.T) {
-	r := start(t, nil)
-	r.store.note = "the spool is in use"
-	for address, want := range map[string]string{r.addr: "ready\n", r.admin: "ready; the spool is in use\n"} {
-		if a := r.get("http://" + address + "/readyz"); a.StatusCode != http.StatusOK || a.body != want {
-			t.Errorf("%d %q, want %q", a.StatusCode, a.body, want)
-		}
+	const missing = "a proxy is missing"
+	for name, test := range map[string]struct {
+		store, other string
+		err          error
+		public       int
+		admin        string
+	}{
+		"of the store": {"the spool is in use", "", nil, http.StatusOK, "ready; the spool is in use\n"},
+		"other":        {"", missing, nil, http.StatusOK, "ready; a proxy is missing\n"},
+		"both":         {"the spool is in use", missing, nil, http.StatusOK, "ready; the spool is in use; a proxy is missing\n"},
+		"not ready":    {"", missing, store.ErrUnavailable, http.StatusServiceUnavailable, "the database does not take callbacks; a proxy is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, func(s *setup) { s.options.Note = func() string { return test.other } })
+			r.store.note, r.store.readyErr = test.store, test.err
+			a := r.get("http://" + r.admin + "/readyz")
+			if a.StatusCode != test.public || !strings.Contains(a.body, test.admin) {
+				t.Errorf("admin: %d %q, want %d %q", a.StatusCode, a.body, test.public, test.admin)
+			}
+			a = r.get("http://" + r.addr + "/readyz")
+			if a.StatusCode != test.public || strings.Contains(a.body, "spool") || strings.Contains(a.body, missing) {
+				t.Errorf("public: %d %q", a.StatusCode, a.body)
+			}
+		})
 	}
 }
 

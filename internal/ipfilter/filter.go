@@ -91,6 +91,9 @@ type Filter struct {
 	log      *zap.Logger
 	refusals *refusalLog
 	metrics  *Metrics
+	// undeclared learns of every refusal and, when there were any, of what is
+	// allowed.
+	undeclared *undeclaredProxies
 
 	now           func() time.Time
 	lookupTimeout time.Duration
@@ -143,6 +146,7 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 		log:           log,
 		refusals:      newRefusalLog(log),
 		metrics:       m,
+		undeclared:    newUndeclaredProxies(log, m),
 		now:           time.Now,
 		lookupTimeout: lookupTimeout,
 		maxWait:       maxWait,
@@ -168,16 +172,20 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 func (f *Filter) Check(r *http.Request) Decision {
 	peer, addr, detail := f.client.resolve(r)
 	d := Decision{Addr: addr}
+	now := f.now()
 	switch {
 	case !addr.IsValid():
 		d.Reason = ReasonNoAddress
-	case f.list.Load().allows(addr, f.now()), f.awaitAddress(r.Context(), addr):
+	case f.list.Load().allows(addr, now), f.awaitAddress(r.Context(), addr):
 		d.Allowed = true
+		f.undeclared.accept(now)
 		return d
 	default:
 		d.Reason = ReasonNotAllowed
 	}
-	f.logRefusal(r, d, peer, detail)
+	advice := f.advice(r, peer, addr)
+	f.undeclared.refuse(addr, advice, now)
+	f.logRefusal(r, d, peer, detail, advice)
 	return d
 }
 

@@ -2,11 +2,12 @@ package ipfilter
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are the figures of the allowlist and of its look-ups.
+// Metrics are the figures of the allowlist, of its look-ups and of its refusals.
 type Metrics struct {
 	addresses   *prometheus.GaugeVec
 	refreshes   *prometheus.CounterVec
 	lastSuccess *prometheus.GaugeVec
+	undeclared  *prometheus.GaugeVec
 }
 
 // NewMetrics registers the figures with reg.
@@ -24,7 +25,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "callbackd_dns_last_success_timestamp_seconds",
 			Help: "Unix time of the last answer with an address for a host name.",
 		}, []string{"host"}),
+		undeclared: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "callbackd_undeclared_proxy",
+			Help: "1 for each private address that is refused and probably a load balancer missing in CALLBACKD_TRUSTED_PROXIES.",
+		}, []string{"address"}),
 	}
-	reg.MustRegister(m.addresses, m.refreshes, m.lastSuccess)
+	reg.MustRegister(m.addresses, m.refreshes, m.lastSuccess, m.undeclared)
 	return m
 }

@@ -62,8 +62,13 @@ func (f *Filter) checkProxySender(remote net.Addr) error {
 	if contains(f.cfg.TrustedProxies, peer) {
 		return nil
 	}
+	advice := ""
+	if private(peer) {
+		advice = adviceDeclare
+	}
+	f.undeclared.refuse(peer, advice, f.now())
 	f.refusals.warn("connection cut off: PROXY header from a peer that is no trusted proxy", func() []zap.Field {
-		return append([]zap.Field{zap.Stringer("peer", remote)}, f.hint(peer)...)
+		return append([]zap.Field{zap.Stringer("peer", remote)}, hint(peer, advice)...)
 	})
 	return proxyproto.ErrSuperfluousProxyHeader
 }

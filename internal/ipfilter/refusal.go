@@ -1,6 +1,7 @@
 package ipfilter
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -15,8 +16,6 @@ const (
 	// maxLoggedHeader is how many bytes of a header's text are logged. The right
 	// end is kept, because the right end decides.
 	maxLoggedHeader = 512
-
-	hintLoadBalancer = "the peer is a private address and no proxy is trusted: a load balancer not named in CALLBACKD_TRUSTED_PROXIES?"
 )
 
 // refusalLog writes a few lines a second and counts the rest, so that a flood of
@@ -40,7 +39,7 @@ func (l *refusalLog) warn(message string, fields func() []zap.Field) {
 	l.log.Warn(message, append(fields(), zap.Int64("suppressed", l.suppressed.Swap(0)))...)
 }
 
-func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail string) {
+func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail, advice string) {
 	f.refusals.warn("request refused", func() []zap.Field {
 		believed := contains(f.cfg.TrustedProxies, peer)
 		fields := []zap.Field{
@@ -55,17 +54,37 @@ func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail
 		if detail != "" {
 			fields = append(fields, zap.String("detail", detail))
 		}
-		return append(fields, f.hint(peer)...)
+		return append(fields, hint(d.Addr, advice)...)
 	})
 }
 
-// hint names the most common mistake where it is likely.
-func (f *Filter) hint(peer netip.Addr) []zap.Field {
-	private := peer.IsPrivate() || peer.IsLoopback() || peer.IsLinkLocalUnicast()
-	if len(f.cfg.TrustedProxies) > 0 || !private {
+// advice is what to do if addr, which is refused, is a load balancer's; empty
+// when it is not private.
+func (f *Filter) advice(r *http.Request, peer, addr netip.Addr) string {
+	if !private(addr) {
+		return ""
+	}
+	named := f.client.chain(r.Header)
+	if addr != peer {
+		// Those whom addr speaks for stand to the left of it.
+		i := len(named) - 1
+		for i > 0 && named[i] != addr.String() {
+			i--
+		}
+		named = named[:i]
+	}
+	if len(named) > 0 {
+		return adviceDeclare
+	}
+	return adviceForward
+}
+
+// hint names the most common mistake where it is possible.
+func hint(addr netip.Addr, advice string) []zap.Field {
+	if advice == "" {
 		return nil
 	}
-	return []zap.Field{zap.String("hint", hintLoadBalancer)}
+	return []zap.Field{zap.String("hint", "if this is a load balancer: "+fmt.Sprintf(advice, addr))}
 }
 
 func rightEnd(s string) string {

@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 )
@@ -80,6 +81,9 @@ type Client struct {
 func New(cfg Config, log *zap.Logger, m *Metrics) (*Client, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("jumio client: %w", err)
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	transport := newTransport(cfg.ProgressTimeout)
 	c := &Client{
@@ -199,7 +203,7 @@ func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept str
 	if err != nil {
 		return failure(endpoint, CodeNoDataCenter, "%w", err)
 	}
-	send := func(authorize func(*http.Request)) error {
+	send := func(resent int, authorize func(*http.Request)) error {
 		if err := c.limiter.Wait(ctx); err != nil {
 			return waitError(ctx, endpoint)
 		}
@@ -210,38 +214,40 @@ func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept str
 		req.Header.Set("Accept", accept)
 		req.Header.Set("Content-Type", acceptJSON) // the guide demands it of every retrieval
 		authorize(req)
-		return c.do(req, endpoint, read)
+		return c.do(req, endpoint, resent, read)
 	}
 	if c.cfg.Basic {
-		return send(func(req *http.Request) {
+		return send(0, func(req *http.Request) {
 			req.SetBasicAuth(t.credentials.ClientID, t.credentials.ClientSecret)
 		})
 	}
-	for renewed := false; ; renewed = true {
+	for resent := 0; ; resent++ {
 		token, err := c.tokens.get(ctx, t)
 		if err != nil {
 			return err
 		}
-		err = send(func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token.value) })
+		err = send(resent, func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token.value) })
 		if !isUnauthorized(err) {
 			return err
 		}
 		c.tokens.invalidate(t, token)
-		if renewed || !mayRenew(ctx) {
+		if resent > 0 || !mayRenew(ctx) {
 			return err
 		}
 		c.log.Debug("jumio access token refused, renewing", zap.String("endpoint", endpoint))
 	}
 }
 
-// do sends one request, hands a 200 to read, and records the outcome. Errors
-// are of type *Error.
-func (c *Client) do(req *http.Request, endpoint string, read func(*http.Response) error) error {
+// do sends one request, hands a 200 to read, and records the outcome. resent is
+// how often the same was sent before. Errors are of type *Error.
+func (c *Client) do(req *http.Request, endpoint string, resent int, read func(*http.Response) error) error {
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	start := time.Now()
+	req, span := c.startSpan(req, endpoint, resent)
 	err := c.exchange(req, endpoint, read)
 	took := time.Since(start)
 	c.metrics.observe(endpoint, took, err)
+	endSpan(span, err)
 	c.log.Debug("jumio request", zap.String("endpoint", endpoint), zap.String("code", outcome(err)), zap.Duration("took", took))
 	return err
 }

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Config is what a Client needs to know.
@@ -31,6 +33,9 @@ type Config struct {
 	MaxImageBytes int64
 	// ProgressTimeout ends a request after that long without progress.
 	ProgressTimeout time.Duration
+	// Tracer gets a span for each request; nil for none. Jumio is told nothing
+	// of it.
+	Tracer trace.Tracer
 }
 
 // maxImageLimit is the largest value that Postgres stores, and so the largest

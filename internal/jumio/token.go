@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
@@ -109,7 +110,9 @@ func (c *tokenCache) get(ctx context.Context, t target) (*token, error) {
 		if token := s.fresh(); token != nil {
 			return token, nil
 		}
-		ctx, cancel := context.WithTimeout(c.ctx, c.timeout)
+		// Of all that wait, the request is in the trace of the one that makes it.
+		shared := trace.ContextWithSpan(c.ctx, trace.SpanFromContext(ctx))
+		ctx, cancel := context.WithTimeout(shared, c.timeout)
 		defer cancel()
 		if err := s.limiter.Wait(ctx); err != nil {
 			return nil, waitError(ctx, EndpointToken)
@@ -183,7 +186,7 @@ func (c *Client) fetchToken(ctx context.Context, t target) (*token, error) {
 	req.SetBasicAuth(t.credentials.ClientID, t.credentials.ClientSecret)
 
 	var fetched *token
-	err = c.do(req, EndpointToken, func(resp *http.Response) error {
+	err = c.do(req, EndpointToken, 0, func(resp *http.Response) error {
 		body, err := readJSONObject(EndpointToken, resp.Body, smallLimit)
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ type chaosLoad struct {
 
 	targets  atomic.Pointer[[]string] // URLs that callbacks are posted to
 	answered atomic.Int64             // with 200
+	broken   atomic.Int64             // posts without an answer
 	stopping chan struct{}
 	senders  sync.WaitGroup
 
@@ -207,6 +208,7 @@ func (j *chaosJourney) post(status string) (acknowledged bool, err error) {
 	targets := *l.targets.Load()
 	a, err := tryPost(targets[j.rng.IntN(len(targets))], l.from, "application/json", string(body))
 	if err != nil {
+		l.broken.Add(1)
 		return false, err
 	}
 	l.mu.Lock()

@@ -14,18 +14,22 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"callbackd/internal/tracing/tracetest"
 )
 
 // TestSecretsStayOut: at the level debug, with every fault that the sandbox
 // draws and every refusal, no secret and nothing of a person is in a log, a
-// metric, an answer, a job, an error of the database's or a command's output.
+// metric, a trace, an answer, a job, an error of the database's or a command's output.
 func TestSecretsStayOut(t *testing.T) {
 	t.Parallel()
 	const (
 		path     = "/jumio/marked-path-Kq3Zr"
 		key      = "marked-key-Wv8Xt"
 		bodyMark = "marked-body-Ub5Jn"
+		apiKey   = "marked-api-key-Tm2Vc"
 	)
+	collector := tracetest.Start(t)
 	dsn := migrated(t)
 	db := open(t, dsn)
 	sandboxArgs := []string{"--fast-images", "--fault-rate", "1", "--fault", "token:500:1", "--fault", "token:broken_json:1"}
@@ -38,7 +42,8 @@ func TestSecretsStayOut(t *testing.T) {
 	}
 	jumio := startSandbox(t, sandboxArgs...)
 	environ := append(retrieving(dsn, jumio), "CALLBACKD_CALLBACK_PATH="+path, "CALLBACKD_USER_REFERENCE_KEY="+key,
-		"CALLBACKD_LOG_LEVEL=debug", "CALLBACKD_MAX_BODY_BYTES=10000")
+		"CALLBACKD_LOG_LEVEL=debug", "CALLBACKD_MAX_BODY_BYTES=10000",
+		"OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_EXPORTER_OTLP_HEADERS=api-key="+apiKey)
 	s := serve(t, environ)
 	signed := strings.TrimSpace(succeed(t, environ, "sign", "marked-reference-Yd2Ms"))
 
@@ -48,7 +53,7 @@ func TestSecretsStayOut(t *testing.T) {
 	secrets := map[string]string{
 		"callback path": path, "part of the callback path": path[len("/jumio/"):], "userReference key": key, "client secret": sandboxSecret,
 		"Basic credentials": base64.StdEncoding.EncodeToString([]byte(sandboxClient + ":" + sandboxSecret)),
-		"token":             token(t, jumio), "userReference": signed, "callback body": bodyMark, "database password": password(t, dsn),
+		"token":             token(t, jumio), "userReference": signed, "callback body": bodyMark, "database password": password(t, dsn), "collector's key": apiKey,
 	}
 	var held []string
 	for _, j := range []journeys{
@@ -105,6 +110,7 @@ func TestSecretsStayOut(t *testing.T) {
 	if !strings.Contains(outputs["log"], `"level":"debug"`) {
 		t.Error("the log has no line of the level debug")
 	}
+	outputs["traces"] = collector.Raw()
 	outputs["jobs"] = strings.Join(db.texts(`SELECT to_jsonb(j)::text FROM callbackd.river_job AS j`), "\n")
 	outputs["retrieval_error"] = strings.Join(db.texts(`SELECT retrieval_error FROM jumio.workflow_executions WHERE retrieval_error IS NOT NULL`), "\n")
 	outputs["reason"] = strings.Join(db.texts(`SELECT reason FROM jumio.rejected_callbacks`), "\n")

@@ -93,10 +93,13 @@ type Retrieval struct {
 	Generation          int
 }
 
-// Promotion is what a promoter does with a batch. Apply changes the workflow
-// execution by one delivery and returns the events besides callback_received;
-// Enqueue adds the jobs of the retrievals within the transaction.
+// Promotion is what a promoter does with a batch. Begin, if not nil, is called
+// first, and again when the transaction is made anew: what the others have seen
+// before has not come about. Apply changes the workflow execution by one delivery
+// and returns the events besides callback_received; Enqueue adds the jobs of the
+// retrievals within the transaction.
 type Promotion struct {
+	Begin func()
 	Apply   func(w *WorkflowExecution, d *Delivery) []Event
 	Enqueue func(ctx context.Context, tx pgx.Tx, retrievals []Retrieval) error
 }
@@ -110,6 +113,9 @@ var errRaced = errors.New("raced with another promoter")
 // promoter holds are left to it.
 func (s *Store) Promote(ctx context.Context, limit int, p Promotion) (int, error) {
 	for {
+		if p.Begin != nil {
+			p.Begin()
+		}
 		var taken int
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 			taken, err = promote(ctx, tx, limit, p)

@@ -97,12 +97,12 @@ func drop(tb testing.TB, base, name string) {
 func NewMigrated(tb testing.TB) string {
 	tb.Helper()
 	dsn := NewDatabase(tb)
-	m, err := store.NewMigrator(context.Background(), dsn)
+	m, err := store.NewMigrator(context.Background(), store.MigratorOptions{DSN: dsn})
 	if err != nil {
 		tb.Fatalf("prepare the migrations: %v", err)
 	}
 	defer m.Close()
-	if err := m.Up(); err != nil {
+	if err := m.Up(context.Background()); err != nil {
 		tb.Fatalf("migrate: %v", err)
 	}
 	return dsn

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"callbackd/internal/tracing"
+)
+
+// traceFlush is how long a stop waits at most for the collector to take the
+// last spans. It is a part of CALLBACKD_SHUTDOWN_TIMEOUT.
+const traceFlush = 3 * time.Second
+
+func (i *instance) newTracer(ctx context.Context, reg prometheus.Registerer) (err error) {
+	t := i.cfg.Tracing()
+	if t == nil {
+		return nil
+	}
+	i.tracer, err = tracing.New(ctx, tracing.Options{
+		Exporter: tracing.Exporter{Endpoint: t.Endpoint, Protocol: t.Protocol, Headers: t.Headers, Timeout: t.Timeout},
+		Sampler:  t.Sampler, SampleRatio: t.SampleRatio,
+		Version: thisBuild().Version, ResourceAttributes: t.ResourceAttributes, Log: i.log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	i.log.Info("tracing", zap.String("endpoint", t.Endpoint), zap.String("protocol", t.Protocol), zap.String("sampler", t.Sampler))
+	return nil
+}
+
+// stopTracer sends what has not been sent. Spans that are lost are no failure of
+// the stop.
+func (i *instance) stopTracer(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, traceFlush)
+	defer cancel()
+	if err := i.tracer.Shutdown(ctx); err != nil {
+		i.log.Warn("the last spans could not be sent to the collector in time", zap.Duration("timeout", traceFlush))
+	}
+}

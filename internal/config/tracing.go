@@ -1,0 +1,126 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Tracing says where the spans go, and of which traces.
+type Tracing struct {
+	// Endpoint is the complete URL over HTTP; of one for gRPC only scheme and
+	// host count.
+	Endpoint string
+	// Protocol is http/protobuf, http/json or grpc.
+	Protocol string
+	// Headers go with each export. Secrets.
+	Headers map[string]string
+	// Timeout bounds one export.
+	Timeout time.Duration
+	// Sampler is always_on, always_off or traceidratio, or one of them after
+	// parentbased_. SampleRatio is from 0 to 1, and of meaning to traceidratio only.
+	Sampler     string
+	SampleRatio float64
+	// ResourceAttributes include service.name.
+	ResourceAttributes map[string]string
+}
+
+const (
+	serviceNameKey     = "service.name"
+	defaultServiceName = "callbackd"
+)
+
+// Tracing returns what takes effect of OpenTelemetry's variables; nil when
+// there is no tracing.
+func (c *Config) Tracing() *Tracing {
+	endpoint := cmp.Or(c.OTLPTracesEndpoint, c.OTLPEndpoint)
+	if endpoint == "" || c.SDKDisabled || c.TracesExporter == "none" {
+		return nil
+	}
+	protocol := cmp.Or(c.OTLPTracesProtocol, c.OTLPProtocol)
+	if c.OTLPTracesEndpoint == "" && protocol != "grpc" {
+		endpoint = strings.TrimRight(endpoint, "/") + "/v1/traces"
+	}
+	// Checked by checkTracing: none of the three fails.
+	headers, _ := parsePairs(cmp.Or(c.OTLPTracesHeaders, c.OTLPHeaders))
+	attributes, _ := parsePairs(c.ResourceAttrs)
+	ratio, _ := strconv.ParseFloat(cmp.Or(c.TracesSamplerArg, "1"), 64)
+	attributes[serviceNameKey] = cmp.Or(c.ServiceName, attributes[serviceNameKey], defaultServiceName)
+	return &Tracing{
+		Endpoint: endpoint, Protocol: protocol, Headers: headers,
+		Timeout: time.Duration(cmp.Or(c.OTLPTracesTimeout, c.OTLPTimeout)) * time.Millisecond,
+		Sampler: c.TracesSampler, SampleRatio: ratio, ResourceAttributes: attributes,
+	}
+}
+
+// checkTracing looks at OpenTelemetry's variables, whether tracing is on or not.
+func (c *Config) checkTracing(p *problems) {
+	ensure := func(ok bool, name string) {
+		if !ok {
+			p.wrong(name)
+		}
+	}
+	protocols := []string{"http/protobuf", "http/json", "grpc"}
+	ensure(validCollector(c.OTLPEndpoint), "OTEL_EXPORTER_OTLP_ENDPOINT")
+	ensure(validCollector(c.OTLPTracesEndpoint), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	ensure(slices.Contains(protocols, c.OTLPProtocol), "OTEL_EXPORTER_OTLP_PROTOCOL")
+	ensure(c.OTLPTracesProtocol == "" || slices.Contains(protocols, c.OTLPTracesProtocol), "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+	ensure(validHeaders(c.OTLPHeaders), "OTEL_EXPORTER_OTLP_HEADERS")
+	ensure(validHeaders(c.OTLPTracesHeaders), "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+	const mostMilliseconds = 3600_000
+	ensure(within(c.OTLPTimeout, 1, mostMilliseconds), "OTEL_EXPORTER_OTLP_TIMEOUT")
+	ensure(p.values["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"] == "" || within(c.OTLPTracesTimeout, 1, mostMilliseconds), "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+	ensure(slices.Contains([]string{"otlp", "none"}, c.TracesExporter), "OTEL_TRACES_EXPORTER")
+	ensure(slices.Contains([]string{"always_on", "always_off", "traceidratio"}, strings.TrimPrefix(c.TracesSampler, "parentbased_")), "OTEL_TRACES_SAMPLER")
+	if strings.HasSuffix(c.TracesSampler, "traceidratio") && c.TracesSamplerArg != "" {
+		ratio, err := strconv.ParseFloat(c.TracesSamplerArg, 64)
+		ensure(err == nil && ratio >= 0 && ratio <= 1, "OTEL_TRACES_SAMPLER_ARG") // false for NaN
+	}
+	ensure(c.ServiceName == "" || printable.MatchString(c.ServiceName), "OTEL_SERVICE_NAME")
+	_, err := parsePairs(c.ResourceAttrs)
+	ensure(err == nil, "OTEL_RESOURCE_ATTRIBUTES")
+}
+
+// validCollector tells whether endpoint is nothing or a URL that an exporter
+// takes as it is.
+func validCollector(endpoint string) bool {
+	if endpoint == "" {
+		return true
+	}
+	u, err := url.Parse(endpoint)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && validPort(u.Port(), true) &&
+		u.User == nil && !strings.ContainsAny(endpoint, "?#")
+}
+
+func validHeaders(list string) bool {
+	headers, err := parsePairs(list)
+	for name, value := range headers {
+		if !headerName.MatchString(name) || value != "" && !printable.MatchString(value) {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// parsePairs reads name=value pairs separated by commas, their values
+// percent-encoded. Its error holds nothing of them. The map is never nil.
+func parsePairs(list string) (map[string]string, error) {
+	pairs := map[string]string{}
+	if strings.TrimSpace(list) == "" {
+		return pairs, nil
+	}
+	for pair := range strings.SplitSeq(list, ",") {
+		name, value, found := strings.Cut(pair, "=")
+		name = strings.TrimSpace(name)
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if !found || name == "" || err != nil {
+			return pairs, errors.New("not name=value")
+		}
+		pairs[name] = strings.TrimSpace(value)
+	}
+	return pairs, nil
+}

@@ -1,0 +1,295 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/store"
+	"callbackd/internal/store/storetest"
+	"callbackd/migrations"
+)
+
+// next are the embedded migrations and one more, version 5.
+func next(t *testing.T, up, down string) fs.FS {
+	t.Helper()
+	files := fstest.MapFS{
+		"000005_next.up.sql":   {Data: []byte(up)},
+		"000005_next.down.sql": {Data: []byte(down)},
+	}
+	entries, err := fs.ReadDir(migrations.FS, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		text, err := fs.ReadFile(migrations.FS, entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[entry.Name()] = &fstest.MapFile{Data: text}
+	}
+	return files
+}
+
+const (
+	addColumn  = "-- On the table that every callback goes into.\nALTER TABLE callbackd.callbacks ADD COLUMN next text;\n"
+	dropColumn = "ALTER TABLE callbackd.callbacks DROP COLUMN next;\n"
+)
+
+func migrator(t *testing.T, o store.MigratorOptions) *store.Migrator {
+	t.Helper()
+	m, err := store.NewMigrator(t.Context(), o)
+	if err != nil {
+		t.Fatalf("prepare the migrations: %v", err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// longReader reads the callbacks as a backup does: in a transaction that stays
+// open. It gives the transaction and its session's number.
+func longReader(t *testing.T, dsn string) (pgx.Tx, uint32) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.RuntimeParams["application_name"] = "nightly backup"
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT count(*) AS hidden_query FROM callbackd.callbacks`); err != nil {
+		t.Fatal(err)
+	}
+	return tx, conn.PgConn().PID()
+}
+
+func wantVersion(t *testing.T, s *store.Store, want int) {
+	t.Helper()
+	if version, dirty, err := s.SchemaVersion(t.Context()); version != want || dirty || err != nil {
+		t.Errorf("the schema's version is %d (dirty %t, %v), want %d", version, dirty, err, want)
+	}
+}
+
+// TestMigrationGivesWay: while somebody reads a table for long, a migration
+// that wants it neither fails nor holds callbacks up.
+func TestMigrationGivesWay(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	reader, _ := longReader(t, dsn)
+	waits := make(chan string, 100)
+	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, addColumn, dropColumn), OnWait: func(who string) { waits <- who }})
+	done := make(chan error, 1)
+	go func() { done <- m.Up(t.Context()) }()
+
+	var who string
+	for inserted, waited := 0, false; inserted < 10 || !waited; inserted++ {
+		mustInsert(t, s, callback("w")) // within 5 s, the store's time-out
+		select {
+		case who = <-waits:
+			waited = true
+		case err := <-done:
+			t.Fatalf("the migration has not waited: %v", err)
+		default:
+		}
+		wantVersion(t, s, store.RequiredVersion)
+	}
+	if !strings.Contains(who, `"nightly backup" (pid `) || !strings.Contains(who, ", since ") {
+		t.Errorf("OnWait is told %q", who)
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("up: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+	if err := s.CheckSchema(t.Context()); err != nil {
+		t.Errorf("a newer schema: %v", err)
+	}
+	mustInsert(t, s, callback("w"))
+}
+
+// TestMigrationGivesUp: in the end the error says who holds the lock, and the
+// schema is what it was.
+func TestMigrationGivesUp(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	reader, pid := longReader(t, dsn)
+	files := next(t, "CREATE TABLE callbackd.first ();\n"+addColumn, dropColumn)
+	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files, MaxWait: time.Nanosecond})
+	err := m.Up(t.Context())
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("up: %v, want ErrUnavailable", err)
+	}
+	held := regexp.MustCompile(`"nightly backup" \(pid (\d+), since (\d+s)\)`).FindStringSubmatch(err.Error())
+	if held == nil || held[1] != fmt.Sprint(pid) || strings.Contains(err.Error(), "hidden_query") {
+		t.Errorf("the error does not say who holds the lock, pid %d: %v", pid, err)
+	}
+	wantVersion(t, s, store.RequiredVersion)
+	if n := scalar[int](t, s, `SELECT count(*) FROM pg_class WHERE relname = 'first'`); n != 0 {
+		t.Error("a part of the migration stays")
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Up(ended); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "ended while it waited") {
+		t.Errorf("up after a signal: %v", err)
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Up(t.Context()); err != nil {
+		t.Errorf("up, with the table free: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+}
+
+// TestMigrationDeadlock: a migration that takes two tables the other way round
+// than somebody else is tried again.
+func TestMigrationDeadlock(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	other, _ := longReader(t, dsn)
+	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, "ALTER TABLE callbackd.inbox ADD COLUMN next text;\n"+addColumn, dropColumn)})
+	done := make(chan error, 1)
+	go func() { done <- m.Up(t.Context()) }()
+	for scalar[int](t, s, `SELECT count(*) FROM pg_locks WHERE relation = 'callbackd.callbacks'::regclass AND NOT granted`) == 0 {
+		wantVersion(t, s, store.RequiredVersion)
+	}
+	// Either of the two may be the one that Postgres or the time-out ends.
+	_, _ = other.Exec(t.Context(), `LOCK TABLE callbackd.inbox IN ACCESS SHARE MODE`)
+	_ = other.Rollback(t.Context())
+	if err := <-done; err != nil {
+		t.Errorf("up: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+}
+
+// TestMigrationFails: one that Postgres does not take leaves nothing behind,
+// and its error quotes no row.
+func TestMigrationFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ up, want, never string }{
+		"a row that does not fit": {
+			"CREATE TABLE callbackd.first ();\nCREATE UNIQUE INDEX ON callbackd.callbacks (workflow_execution_id);",
+			"the migration to version 5 failed: SQLSTATE 23505", "secret-workflow",
+		},
+		"a mistake": {"CREATE TABLE callbackd.first ();\nALTER TABLE callbackd.nowhere ADD COLUMN x int;", `SQLSTATE 42P01: relation "callbackd.nowhere" does not exist`, "ALTER"},
+		"no SQL":    {"CREATE TABLE callbackd.first ();\nALTER TABEL x;", "SQLSTATE 42601 in line 2: syntax error", "CREATE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := storetest.NewMigrated(t)
+			s := storetest.Open(t, dsn)
+			mustInsert(t, s, callback("secret-workflow"), callback("secret-workflow"))
+			err := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, c.up, "")}).Up(t.Context())
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.never) {
+				t.Errorf("up: %v\nwant in it %q, and not %q", err, c.want, c.never)
+			}
+			wantVersion(t, s, store.RequiredVersion)
+			if n := scalar[int](t, s, `SELECT count(*) FROM pg_class WHERE relname = 'first'`); n != 0 {
+				t.Error("a part of the migration stays")
+			}
+		})
+	}
+}
+
+// TestMigrationOutsideTransaction: an index is built beside a transaction that
+// writes; when it cannot be built, the version says so.
+func TestMigrationOutsideTransaction(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	mustInsert(t, s, callback("w"), callback("w"))
+	down := "DROP INDEX CONCURRENTLY callbackd.next_idx;"
+	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (received_at);", down)
+	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
+	for _, step := range []struct {
+		do   func() error
+		want int
+	}{
+		{func() error { return m.Up(t.Context()) }, store.RequiredVersion + 1},
+		{func() error { return m.Down(t.Context(), 1) }, store.RequiredVersion},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		wantVersion(t, s, step.want)
+	}
+	m.Close()
+
+	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (workflow_execution_id);", down)
+	m = migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
+	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
+		t.Errorf("up: %v", err)
+	}
+	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "version 5 failed half-way") {
+		t.Errorf("up after a failure: %v", err)
+	}
+	if err := s.CheckSchema(t.Context()); err == nil || !strings.Contains(err.Error(), "callbackd migrate force") {
+		t.Errorf("check of a half migrated schema: %v", err)
+	}
+	if err := m.Force(store.RequiredVersion); err != nil {
+		t.Errorf("force: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion)
+}
+
+// TestOlderProgram: a program that is older than the schema leaves it alone.
+func TestOlderProgram(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	newer := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, addColumn, dropColumn)})
+	if err := newer.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	newer.Close()
+	older := migrator(t, store.MigratorOptions{DSN: dsn})
+	if err := older.Up(t.Context()); err != nil {
+		t.Errorf("up: %v", err)
+	}
+	if err := older.Down(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "newer than this program") {
+		t.Errorf("down: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+}
+
+// TestMigrationsLeaveTransactionsAlone: each file is run as one transaction,
+// which it must not end.
+func TestMigrationsLeaveTransactionsAlone(t *testing.T) {
+	ends := regexp.MustCompile(`(?im)^\s*(BEGIN|START TRANSACTION|COMMIT|ROLLBACK|END)\s*(WORK|TRANSACTION)?\s*;`)
+	entries, err := fs.ReadDir(migrations.FS, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		text, err := fs.ReadFile(migrations.FS, entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What is between dollar signs is a function's body.
+		outside := regexp.MustCompile(`(?s)\$(body)?\$.*?\$(body)?\$`).ReplaceAll(text, nil)
+		if found := ends.Find(outside); found != nil {
+			t.Errorf("%s has %q", entry.Name(), found)
+		}
+	}
+}

@@ -1,0 +1,225 @@
+// Package tracetest is an OpenTelemetry collector for tests: a server of OTLP
+// over HTTP and over gRPC that keeps what it is sent, decoded and as it came.
+// It judges nothing.
+package tracetest
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+)
+
+// Span is one span as it was exported.
+type Span struct {
+	Name string
+	// TraceID, SpanID and Parent are in hexadecimal; Parent is "" for a root.
+	TraceID, SpanID, Parent string
+	// Kind is SERVER, CLIENT, CONSUMER, INTERNAL and so on.
+	Kind string
+	// Status is UNSET, OK or ERROR; Message its description.
+	Status, Message string
+	// Attributes and Resource have values of all types as text.
+	Attributes, Resource map[string]string
+	// Links are the linked spans' "trace id-span id", in order.
+	Links      []string
+	Events     int
+	Start, End time.Time
+}
+
+// Collector is a running collector.
+type Collector struct {
+	// URL is that of the HTTP listener, without a path.
+	URL string
+
+	mu       sync.Mutex
+	spans    []Span
+	raw      []byte
+	requests []http.Header
+	paths    []string
+	status   int // of the answers over HTTP; 0 for 200
+	answer   string
+}
+
+// Start starts a collector of OTLP over HTTP that lives as long as the test.
+func Start(t testing.TB) *Collector {
+	t.Helper()
+	c := &Collector{}
+	s := httptest.NewServer(c)
+	t.Cleanup(s.Close)
+	c.URL = s.URL
+	return c
+}
+
+// StartGRPC is Start for OTLP over gRPC.
+func StartGRPC(t testing.TB) *Collector {
+	t.Helper()
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Collector{URL: "http://" + socket.Addr().String()}
+	s := grpc.NewServer()
+	collectorpb.RegisterTraceServiceServer(s, &service{collector: c})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(socket) // ends with Stop
+	}()
+	t.Cleanup(func() { s.Stop(); <-done })
+	return c
+}
+
+// Refuse makes the collector answer over HTTP with a status and a text, and keep
+// nothing; with http.StatusOK it takes spans again.
+func (c *Collector) Refuse(status int, answer string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status, c.answer = status, answer
+}
+
+// ServeHTTP takes an export in protobuf (OTLP, "OTLP/HTTP").
+func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paths = append(c.paths, r.Method+" "+r.URL.Path)
+	c.requests = append(c.requests, r.Header.Clone())
+	if c.status != 0 && c.status != http.StatusOK {
+		w.WriteHeader(c.status)
+		_, _ = io.WriteString(w, c.answer)
+		return
+	}
+	var export collectorpb.ExportTraceServiceRequest
+	if err == nil {
+		err = proto.Unmarshal(body, &export)
+	}
+	if err != nil || r.Header.Get("Content-Type") != "application/x-protobuf" {
+		http.Error(w, fmt.Sprint("no export in protobuf: ", err), http.StatusBadRequest)
+		return
+	}
+	c.keep(body, &export)
+	w.Header().Set("Content-Type", "application/x-protobuf")
+}
+
+// service takes exports over gRPC.
+type service struct {
+	collectorpb.UnimplementedTraceServiceServer
+	collector *Collector
+}
+
+func (s *service) Export(ctx context.Context, export *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+	body, err := proto.Marshal(export)
+	if err != nil {
+		return nil, err
+	}
+	s.collector.mu.Lock()
+	defer s.collector.mu.Unlock()
+	headers := http.Header{}
+	md, _ := metadata.FromIncomingContext(ctx)
+	for name, values := range md {
+		headers[http.CanonicalHeaderKey(name)] = values
+	}
+	s.collector.requests = append(s.collector.requests, headers)
+	s.collector.keep(body, export)
+	return &collectorpb.ExportTraceServiceResponse{}, nil
+}
+
+// keep needs mu.
+func (c *Collector) keep(body []byte, export *collectorpb.ExportTraceServiceRequest) {
+	c.raw = append(c.raw, body...)
+	for _, resource := range export.GetResourceSpans() {
+		for _, scope := range resource.GetScopeSpans() {
+			for _, s := range scope.GetSpans() {
+				c.spans = append(c.spans, decode(s, texts(resource.GetResource().GetAttributes())))
+			}
+		}
+	}
+}
+
+func decode(s *tracepb.Span, resource map[string]string) Span {
+	out := Span{
+		Name: s.GetName(), TraceID: hex.EncodeToString(s.GetTraceId()), SpanID: hex.EncodeToString(s.GetSpanId()),
+		Parent: hex.EncodeToString(s.GetParentSpanId()), Kind: strings.TrimPrefix(s.GetKind().String(), "SPAN_KIND_"),
+		Status: strings.TrimPrefix(s.GetStatus().GetCode().String(), "STATUS_CODE_"), Message: s.GetStatus().GetMessage(),
+		Attributes: texts(s.GetAttributes()), Resource: resource, Events: len(s.GetEvents()),
+		Start: time.Unix(0, int64(s.GetStartTimeUnixNano())), End: time.Unix(0, int64(s.GetEndTimeUnixNano())), //nolint:gosec // until 2262
+	}
+	for _, link := range s.GetLinks() {
+		out.Links = append(out.Links, hex.EncodeToString(link.GetTraceId())+"-"+hex.EncodeToString(link.GetSpanId()))
+	}
+	return out
+}
+
+func texts(attributes []*commonpb.KeyValue) map[string]string {
+	out := map[string]string{}
+	for _, a := range attributes {
+		switch v := a.GetValue().GetValue().(type) {
+		case *commonpb.AnyValue_StringValue:
+			out[a.GetKey()] = v.StringValue
+		case *commonpb.AnyValue_IntValue:
+			out[a.GetKey()] = fmt.Sprint(v.IntValue)
+		case *commonpb.AnyValue_BoolValue:
+			out[a.GetKey()] = fmt.Sprint(v.BoolValue)
+		default:
+			out[a.GetKey()] = a.GetValue().String()
+		}
+	}
+	return out
+}
+
+// Spans are those received so far, by their start.
+func (c *Collector) Spans() []Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	spans := slices.Clone(c.spans)
+	slices.SortStableFunc(spans, func(a, b Span) int { return a.Start.Compare(b.Start) })
+	return spans
+}
+
+// Traces are the spans by trace id.
+func (c *Collector) Traces() map[string][]Span {
+	traces := map[string][]Span{}
+	for _, s := range c.Spans() {
+		traces[s.TraceID] = append(traces[s.TraceID], s)
+	}
+	return traces
+}
+
+// Raw is every byte of the exports, without their headers.
+func (c *Collector) Raw() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(c.raw)
+}
+
+// Requests are the exports' methods and paths over HTTP, each once, and the
+// headers of the last export.
+func (c *Collector) Requests() (paths []string, last http.Header, count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := map[string]bool{}
+	for _, p := range c.paths {
+		seen[p] = true
+	}
+	if len(c.requests) > 0 {
+		last = c.requests[len(c.requests)-1]
+	}
+	return slices.Sorted(maps.Keys(seen)), last, len(c.requests)
+}
