@@ -4,6 +4,7 @@
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
+# make screenshot  draws docs/dashboard.png, ten minutes
 # make bench   the benchmark, twenty minutes; SHORT=1: about two minutes
 #
 # demo and test install PostgreSQL from the system's packages where none is
@@ -20,7 +21,7 @@ GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: build demo test chaos fuzz lint bench
+.PHONY: build demo test chaos fuzz lint bench screenshot
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
@@ -49,6 +50,11 @@ fuzz:
 bench:
 	@DATABASE_URL= sh .ci/need.sh postgres wrk
 	go run ./bench $(if $(SHORT),-short) $(BENCH_FLAGS)
+
+# A bad day before a real Prometheus, drawn from what its queries return.
+screenshot:
+	@DATABASE_URL= sh .ci/need.sh postgres prometheus chromium
+	go test -tags deploy -count=1 -timeout 30m -v -run '^TestMonitoringPrometheus$$' ./internal/deploytest -monitoring.day=12 -monitoring.screenshot=$(CURDIR)/docs/dashboard.png
 
 lint: $(GOLANGCI_LINT) $(GOVULNCHECK)
 	$(GOLANGCI_LINT) run --allow-serial-runners ./...

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that what is named is on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [wrk]
+#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -81,18 +81,18 @@ has_loadbalancers() (
 		[ -e "${modules:-/usr/lib/nginx/modules}/ngx_stream_module.so" ]
 )
 
-# The tests start nginx and HAProxy themselves, on free ports; Debian's packages
-# must not start them as services, which policy-rc.d forbids.
-apt_install_loadbalancers() {
+# What the tests start themselves, on free ports, Debian's packages must not start
+# as services, which policy-rc.d forbids.
+apt_install_stopped() {
 	policy=/usr/sbin/policy-rc.d
 	if [ -e $policy ]; then
-		apt_install nginx-light libnginx-mod-stream haproxy
+		apt_install "$@"
 		return
 	fi
 	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
 	as_root chmod 755 $policy
 	trap 'as_root rm -f $policy' EXIT
-	apt_install nginx-light libnginx-mod-stream haproxy
+	apt_install "$@"
 	as_root rm -f $policy
 	trap - EXIT
 }
@@ -102,7 +102,7 @@ need_loadbalancers() {
 		return
 	fi
 	if command -v apt-get >/dev/null; then
-		apt_install_loadbalancers
+		apt_install_stopped nginx-light libnginx-mod-stream haproxy
 	elif command -v brew >/dev/null; then
 		brew install nginx haproxy </dev/null >&2
 	fi
@@ -119,6 +119,31 @@ need_wrk() {
 		brew install wrk </dev/null >&2
 	fi
 	command -v wrk >/dev/null || fail "the benchmark needs wrk: install it and put it into PATH"
+}
+
+has_prometheus() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
+
+need_prometheus() {
+	if has_prometheus; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install_stopped prometheus
+	elif command -v brew >/dev/null; then
+		brew install prometheus </dev/null >&2
+	fi
+	has_prometheus || fail "the tests of the alerts need prometheus and promtool: install both and put them into PATH"
+}
+
+# Elsewhere than on Debian it is an application rather than a program in PATH.
+need_chromium() {
+	if command -v chromium >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install chromium
+	fi
+	command -v chromium >/dev/null || fail "the screenshot needs chromium: install it and put it into PATH"
 }
 
 for what in "$@"; do

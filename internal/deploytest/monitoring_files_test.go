@@ -543,7 +543,6 @@ func TestMonitoringThresholds(t *testing.T) {
 		}
 	}
 	for alert := range expressions {
-		// An undeclared proxy has a log line and an address, and no panel.
 		if !linked[alert] {
 			t.Errorf("no panel links to %s", alert)
 		}

@@ -26,7 +26,14 @@ type series []map[string]string
 func TestMonitoringNames(t *testing.T) {
 	t.Parallel()
 	r := newMonitoringRig(t, 1, "0s,200ms,200ms")
-	r.sendJourneys(r.receivers[0], 3, "", map[string]any{"kind": "passed-passport"})
+	r.sendJourneys(r.receivers[0], 3, 0, map[string]any{"kind": "passed-passport"})
+	// An address that the balancer names and that is a private one again is that
+	// of a second balancer, which nobody has declared.
+	for range 3 {
+		if code, err := r.receivers[0].post("10.0.0.7", "{}"); err != nil || code != http.StatusForbidden {
+			t.Fatalf("a balancer that is not declared is answered %d, %v", code, err)
+		}
+	}
 	var exposed map[string]series
 	r.await(func() error {
 		exposed = map[string]series{}

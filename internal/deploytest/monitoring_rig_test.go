@@ -292,11 +292,11 @@ func (r *monitoringRig) ask(page string, question any) {
 }
 
 // sendJourneys has the sandbox send journeys to a receiver, and does not wait.
-func (r *monitoringRig) sendJourneys(to *monitoredInstance, count int, rate string, more map[string]any) {
+func (r *monitoringRig) sendJourneys(to *monitoredInstance, count int, perSecond float64, more map[string]any) {
 	r.t.Helper()
 	question := map[string]any{"count": count, "callback_url": "http://" + to.callback + "/jumio/callback"}
-	if rate != "" {
-		question["rate"] = rate
+	if perSecond > 0 {
+		question["rate"] = perSecond
 	}
 	for key, value := range more {
 		question[key] = value
