@@ -3,6 +3,7 @@ module callbackd
 go 1.26.0
 
 require (
+	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/VictoriaMetrics/metricsql v0.84.8
 	github.com/caarlos0/env/v11 v11.4.2
