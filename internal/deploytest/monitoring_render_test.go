@@ -214,7 +214,8 @@ func (p *prometheus) chart(panel *dashboardPanel, now time.Time, step time.Durat
 		p.t.Fatal(err)
 	}
 	// Without the XML declaration it can stand in a page.
-	return template.HTML(text.String()[strings.Index(text.String(), "<svg"):]), legend
+	_, element, _ := strings.Cut(text.String(), "<svg")
+	return template.HTML("<svg" + element), legend
 }
 
 // drawing is a plot with its scales.
@@ -271,7 +272,7 @@ func (d *drawing) area(s drawnSeries, below []float64) error {
 		return err
 	}
 	polygon.Color = paint(s.color, max(s.field.Custom.FillOpacity, 60)/100)
-	polygon.LineStyle.Width = 0
+	polygon.Width = 0
 	d.plot.Add(polygon)
 	return nil
 }
@@ -338,8 +339,8 @@ func (d *drawing) dress() {
 	p, grey := d.plot, paint("#9fa1ad", 1)
 	p.BackgroundColor = color.Transparent
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		axis.LineStyle.Width = 0
-		axis.Tick.LineStyle.Width = 0
+		axis.Width = 0
+		axis.Tick.Width = 0
 		axis.Tick.Label.Color = grey
 		axis.Tick.Label.Font.Variant = "Sans"
 		axis.Tick.Label.Font.Size = 11 * pixel

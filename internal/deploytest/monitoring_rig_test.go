@@ -136,7 +136,9 @@ func startMonitoringNames(t *testing.T) string {
 	<-started
 	t.Cleanup(func() {
 		_ = server.Shutdown()
-		<-done
+		if err := <-done; err != nil {
+			t.Errorf("name server: %v", err)
+		}
 	})
 	return socket.LocalAddr().String()
 }

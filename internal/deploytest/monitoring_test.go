@@ -109,10 +109,11 @@ func (r *monitoringRig) startPrometheus() *prometheus {
 		if p.url == "" {
 			return errors.New("Prometheus does not listen")
 		}
-		if code, _, err := monitoringGet(p.url + "/-/ready"); err != nil || code != http.StatusOK {
-			return fmt.Errorf("Prometheus is not ready: %d, %v", code, err)
+		code, _, err := monitoringGet(p.url + "/-/ready")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("Prometheus is not ready: %d", code)
 		}
-		return nil
+		return err
 	})
 	return p
 }
