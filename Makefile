@@ -4,6 +4,7 @@
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
 # make lint    golangci-lint and govulncheck
 # make build   the static binary, bin/callbackd
+# make deploy-test  what is in deploy, with the programs that read it
 # make bench   the benchmark, twenty minutes; SHORT=1: about two minutes
 #
 # demo and test install PostgreSQL from the system's packages where none is
@@ -12,15 +13,19 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
+KUSTOMIZE_VERSION := v5.8.1
+KUBECTL_VALIDATE_VERSION := v0.0.4
 
 # The directories carry the versions: a new version is installed beside the old.
 GOLANGCI_LINT := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
+KUSTOMIZE := .tools/kustomize-$(KUSTOMIZE_VERSION)/kustomize
+KUBECTL_VALIDATE := .tools/kubectl-validate-$(KUBECTL_VALIDATE_VERSION)/kubectl-validate
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: build demo test chaos fuzz lint bench
+.PHONY: build demo test chaos deploy-test fuzz lint bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
@@ -38,6 +43,11 @@ test:
 chaos:
 	@DATABASE_URL= sh .ci/need.sh postgres compiler
 	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^TestChaos' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
+
+deploy-test: $(KUSTOMIZE) $(KUBECTL_VALIDATE)
+	@sh .ci/need.sh systemd
+	@sh .ci/systemd-image.sh
+	PATH="$(CURDIR)/$(dir $(KUSTOMIZE)):$(CURDIR)/$(dir $(KUBECTL_VALIDATE)):$$PATH" go test -tags deploy -v -count=1 ./internal/deploytest
 
 FUZZTIME ?= 30s
 
@@ -59,3 +69,9 @@ $(GOLANGCI_LINT):
 
 $(GOVULNCHECK):
 	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+
+$(KUSTOMIZE):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+
+$(KUBECTL_VALIDATE):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install sigs.k8s.io/kubectl-validate@$(KUBECTL_VALIDATE_VERSION)

@@ -33,6 +33,8 @@ require (
 
 require github.com/coreos/go-systemd/v22 v22.7.0
 
+require go.yaml.in/yaml/v3 v3.0.6
+
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that what is named is on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [wrk]
+#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [systemd]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -114,6 +114,16 @@ need_wrk() {
 		brew install wrk </dev/null >&2
 	fi
 	command -v wrk >/dev/null || fail "the benchmark needs wrk: install it and put it into PATH"
+}
+
+need_systemd() {
+	if command -v systemd-analyze >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install systemd
+	fi
+	command -v systemd-analyze >/dev/null || fail "checking the units needs systemd-analyze, which comes with systemd"
 }
 
 for what in "$@"; do
