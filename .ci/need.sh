@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that what is named is on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium] [docker] [debootstrap]
+#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -174,6 +174,16 @@ need_debootstrap() {
 		apt_install debootstrap
 	fi
 	PATH="$PATH:/usr/sbin" command -v debootstrap >/dev/null || fail "making base images needs debootstrap"
+}
+
+need_systemd() {
+	if command -v systemd-analyze >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install systemd
+	fi
+	command -v systemd-analyze >/dev/null || fail "checking the units needs systemd-analyze, which comes with systemd"
 }
 
 for what in "$@"; do
