@@ -2,10 +2,13 @@
 # make test    all tests, with the race detector
 # make chaos   the chaos suite in full, about ten minutes: kills, outages, failovers under load
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
-# make lint    golangci-lint and govulncheck
+# make lint    golangci-lint, govulncheck, and actionlint for .github/workflows
 # make build   the static binary, bin/callbackd
+# make deploy-test  runs what is in deploy with the programs that read it: Compose on
+#              a Docker engine, nginx, HAProxy, Prometheus, systemd, Kubernetes' validation
 # make screenshot  draws docs/dashboard.png, ten minutes
 # make bench   the benchmark, twenty minutes; SHORT=1: about two minutes
+# make release archives, checksums and bills of materials in dist/
 #
 # demo and test install PostgreSQL from the system's packages where none is
 # found and DATABASE_URL is not set; test installs a C compiler likewise, which
@@ -13,18 +16,27 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
+ACTIONLINT_VERSION := v1.7.12
+KUSTOMIZE_VERSION := v5.8.1
+KUBECTL_VALIDATE_VERSION := v0.0.4
 
 # The directories carry the versions: a new version is installed beside the old.
 GOLANGCI_LINT := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
+ACTIONLINT := .tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
+KUSTOMIZE := .tools/kustomize-$(KUSTOMIZE_VERSION)/kustomize
+KUBECTL_VALIDATE := .tools/kubectl-validate-$(KUBECTL_VALIDATE_VERSION)/kubectl-validate
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: build demo test chaos fuzz lint bench screenshot
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
+RELEASE_TARGETS := linux_amd64 linux_arm64 darwin_amd64 darwin_arm64
+
+.PHONY: build demo test chaos deploy-test fuzz lint bench screenshot release
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o bin/callbackd ./cmd/callbackd
+	$(BUILD) -o bin/callbackd ./cmd/callbackd
 
 # Further flags: make demo DEMO_FLAGS=--once
 demo: build
@@ -39,6 +51,11 @@ test:
 chaos:
 	@DATABASE_URL= sh .ci/need.sh postgres compiler
 	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^TestChaos' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
+
+deploy-test: $(KUSTOMIZE) $(KUBECTL_VALIDATE)
+	@sh .ci/need.sh systemd
+	@sh .ci/systemd-image.sh
+	PATH="$(CURDIR)/$(dir $(KUSTOMIZE)):$(CURDIR)/$(dir $(KUBECTL_VALIDATE)):$$PATH" go test -tags deploy -v -count=1 ./internal/deploytest
 
 FUZZTIME ?= 30s
 
@@ -56,8 +73,19 @@ screenshot:
 	@DATABASE_URL= sh .ci/need.sh postgres prometheus chromium
 	go test -tags deploy -count=1 -timeout 30m -v -run '^TestMonitoringPrometheus$$' ./internal/deploytest -monitoring.day=12 -monitoring.screenshot=$(CURDIR)/docs/dashboard.png
 
-lint: $(GOLANGCI_LINT) $(GOVULNCHECK)
+DIST ?= dist
+
+# What is not committed shows as -dirty in the version.
+release:
+	rm -rf "$(DIST)" bin/release
+	set -e; for target in $(RELEASE_TARGETS); do \
+		GOOS=$${target%_*} GOARCH=$${target#*_} $(BUILD) -o bin/release/$$target/callbackd ./cmd/callbackd; done
+	go run ./internal/release -dir "$(DIST)" -version "$(VERSION)" -time "$$(git log -1 --format=%ct)"
+
+# actionlint would run shellcheck and pyflakes too, but only where they happen to be.
+lint: $(GOLANGCI_LINT) $(GOVULNCHECK) $(ACTIONLINT)
 	$(GOLANGCI_LINT) run --allow-serial-runners ./...
+	$(ACTIONLINT) -shellcheck= -pyflakes= .github/workflows/*.yml
 	@sh .ci/vulncheck.sh $(GOVULNCHECK)
 
 $(GOLANGCI_LINT):
@@ -65,3 +93,12 @@ $(GOLANGCI_LINT):
 
 $(GOVULNCHECK):
 	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+
+$(ACTIONLINT):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+
+$(KUSTOMIZE):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+
+$(KUBECTL_VALIDATE):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install sigs.k8s.io/kubectl-validate@$(KUBECTL_VALIDATE_VERSION)

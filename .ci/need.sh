@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that what is named is on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium]
+#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
 # Installs it with apt-get or brew where it is missing, else says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -144,6 +144,46 @@ need_chromium() {
 		apt_install chromium
 	fi
 	command -v chromium >/dev/null || fail "the screenshot needs chromium: install it and put it into PATH"
+}
+
+has_compose() {
+	docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1
+}
+
+# An engine that answers, and Compose: v2 as a plugin, or v1.
+need_docker() {
+	if ! command -v docker >/dev/null && command -v apt-get >/dev/null; then
+		apt_install docker.io
+	fi
+	command -v docker >/dev/null || fail "Docker is needed: install Docker Engine or Docker Desktop"
+	if ! has_compose && command -v apt-get >/dev/null; then
+		apt_install docker-compose
+	fi
+	has_compose || fail "Docker Compose is needed: install the plugin docker-compose-v2 or docker-compose-plugin"
+	if ! docker info >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
+		as_root systemctl start docker >&2 || true # the next line tells what is wrong
+	fi
+	answer=$(docker info 2>&1 >/dev/null) || fail "the Docker engine does not answer; start it, or let this user use it: $(echo "$answer" | tail -n 1)"
+}
+
+need_debootstrap() {
+	if PATH="$PATH:/usr/sbin" command -v debootstrap >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install debootstrap
+	fi
+	PATH="$PATH:/usr/sbin" command -v debootstrap >/dev/null || fail "making base images needs debootstrap"
+}
+
+need_systemd() {
+	if command -v systemd-analyze >/dev/null; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install systemd
+	fi
+	command -v systemd-analyze >/dev/null || fail "checking the units needs systemd-analyze, which comes with systemd"
 }
 
 for what in "$@"; do

@@ -1,33 +1,48 @@
 #!/bin/sh
-# Makes the secrets that docker-compose.yml names, in deploy/secrets/: random
-# passwords, the database URLs that hold them, and the SQL that makes the roles.
-# What is there already stays.
+# Makes the secrets that docker-compose.yml names: random passwords, the database
+# URLs that hold them, the SQL that makes the roles, an unguessable callback path,
+# and a certificate for trying it out. What is there already stays.
+#
+#   sh deploy/secrets.sh [DIRECTORY]
+#
+# The directory is deploy/secrets, or what SECRETS_DIR says to docker-compose.yml.
 set -eu
 umask 077
-cd "$(dirname "$0")"
-mkdir -p secrets
-cd secrets
+deploy=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "${1:-$deploy/secrets}"
+cd "${1:-$deploy/secrets}"
 echo '*' >.gitignore
 
-password() {
+random() {
 	od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
 }
 
 if [ ! -f roles.sql ]; then
-	postgres=$(password) owner=$(password) worker=$(password) receive=$(password)
+	postgres=$(random) owner=$(random) worker=$(random) receive=$(random)
 	printf '%s' "$postgres" >postgres_password
 	printf '%s' "postgres://callbackd_owner:$owner@postgres/callbackd" >owner_url
 	printf '%s' "postgres://callbackd_worker:$worker@postgres/callbackd" >worker_url
 	printf '%s' "postgres://callbackd_receive:$receive@postgres/callbackd" >receive_url
 	{
-		cat ../roles.sql
+		cat "$deploy/roles.sql"
 		echo "ALTER ROLE callbackd_owner PASSWORD '$owner';"
 		echo "ALTER ROLE callbackd_worker PASSWORD '$worker';"
 		echo "ALTER ROLE callbackd_receive PASSWORD '$receive';"
 	} >roles.sql
 fi
+[ -f callback_path ] || printf '/jumio/%s' "$(random)" >callback_path
+[ -f grafana_password ] || random >grafana_password
 # The sandbox's secret, until yours takes its place.
 [ -f jumio_client_secret ] || printf sandbox >jumio_client_secret
+# Signed by nobody else, until yours takes its place: Jumio would not believe it.
+if [ ! -f tls_certificate ]; then
+	openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj /CN=nginx \
+		-addext 'subjectAltName = DNS:nginx, DNS:localhost, IP:127.0.0.1' \
+		-keyout tls_key -out tls_certificate 2>/dev/null || {
+		echo "openssl could not make a certificate: put yours into tls_certificate and tls_key in $PWD" >&2
+		exit 1
+	}
+fi
 
 # The containers' users are not this one; the directory keeps others out.
-chmod 444 ./*_url ./*_secret ./*_password roles.sql
+chmod 444 ./*_url ./*_secret ./*_password ./callback_path ./tls_* roles.sql

@@ -92,7 +92,7 @@ func newRootCommand(p *process) *cobra.Command {
 		// Every command of callbackd is listed here.
 		newServeCommand(p),
 		newMigrateCommand(p),
-		newSandboxCommand(),
+		newSandboxCommand(p),
 		newDemoCommand(p),
 		newRefetchCommand(p),
 		newRejectedCommand(p),

@@ -187,6 +187,43 @@ func TestHealthcheck(t *testing.T) {
 	}
 }
 
+// TestSandboxCallbackPath: a callback URL without a path gets that of
+// CALLBACKD_CALLBACK_PATH, also from a file; one with a path keeps it.
+func TestSandboxCallbackPath(t *testing.T) {
+	paths := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { paths <- r.URL.Path }))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "callback_path")
+	if err := os.WriteFile(file, []byte("/secret/path\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fromFile := []string{"CALLBACKD_CALLBACK_PATH_FILE=" + file}
+	for name, test := range map[string]struct {
+		environ   []string
+		url, want string
+	}{
+		"from a file": {fromFile, server.URL, "/secret/path"},
+		"default":     {nil, server.URL, "/jumio/callback"},
+		"own path":    {fromFile, server.URL + "/own", "/own"},
+		"own root":    {fromFile, server.URL + "/", "/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := callbackd(t, test.environ, "sandbox", "--listen", "127.0.0.1:0", "--callback-url", test.url,
+				"--journeys", "1", "--kind", "session-expired", "--intermediate", "0", "--exit-after-sent")
+			if got.Code != 0 {
+				t.Fatalf("got %+v", got)
+			}
+			if path := <-paths; path != test.want {
+				t.Errorf("posted to %q, want %q", path, test.want)
+			}
+		})
+	}
+	got := callbackd(t, []string{"CALLBACKD_CALLBACK_PATH=nonsense"}, "sandbox", "--callback-url", server.URL)
+	if got.Code != 1 || !strings.HasPrefix(got.Stderr, "callbackd: CALLBACKD_CALLBACK_PATH is ") {
+		t.Errorf("wrong path: got %+v", got)
+	}
+}
+
 func TestLocalAddress(t *testing.T) {
 	for listen, want := range map[string]string{
 		":9090":           "127.0.0.1:9090",

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"callbackd/internal/config"
 	"callbackd/internal/sandbox"
 )
 
@@ -69,7 +71,7 @@ belong to their kinds. The kinds:
 
 `
 
-func newSandboxCommand() *cobra.Command {
+func newSandboxCommand(p *process) *cobra.Command {
 	var f sandboxFlags
 	cmd := &cobra.Command{
 		Use:   "sandbox",
@@ -79,7 +81,12 @@ func newSandboxCommand() *cobra.Command {
   callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --fault-rate 0.3 --seed 7
   callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --kind passed-passport --fault image:truncated:2
   curl -d '{"kind":"session-expired","callback_url":"http://127.0.0.1:8080/jumio/callback"}' http://127.0.0.1:9480/_sandbox/journeys`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runSandbox(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.completeCallbackURL(p.environ); err != nil {
+				return err
+			}
+			return runSandbox(cmd, f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9480", "address to listen on; port 0 takes a free one")
@@ -91,7 +98,7 @@ func newSandboxCommand() *cobra.Command {
 	flags.BoolVar(&f.OwnHrefs, "own-hrefs", false, "hrefs point at the sandbox instead of https://retrieval.<data center>.jumio.ai")
 	flags.Float64Var(&f.RequestsPerSecond, "rps", 0, "retrieval requests a second above which 429 is answered; 0: unlimited (Jumio: 15)")
 
-	flags.StringVar(&f.CallbackURL, "callback-url", "", "where callbacks are posted to; without it nothing is sent")
+	flags.StringVar(&f.CallbackURL, "callback-url", "", "where callbacks are posted to, without a path to that of CALLBACKD_CALLBACK_PATH there; without a URL nothing is sent")
 	flags.IntVar(&f.journeys, "journeys", 20, "how many journeys to send")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "kinds of journeys, sent in turn (default: the mix); see --list-kinds")
 	flags.Var(&f.rate, "rate", "how fast journeys are sent, such as `2/s` or 30/m; 0: as fast as they are answered")
@@ -118,6 +125,20 @@ func newSandboxCommand() *cobra.Command {
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; info tells refused requests, debug every callback")
 	flags.DurationVar(&f.stopWithin, "stop-within", 5*time.Second, "time that open requests get at the end")
 	return cmd
+}
+
+// completeCallbackURL gives a callback URL without a path that of
+// CALLBACKD_CALLBACK_PATH: a secret path then needs to stand on no command line.
+func (f *sandboxFlags) completeCallbackURL(environ []string) error {
+	u, wrong := url.Parse(f.CallbackURL) // newSandbox tells what is wrong
+	if wrong == nil && u.Host != "" && u.Path == "" {
+		path, err := config.Lookup(environ, "CALLBACKD_CALLBACK_PATH")
+		if err != nil {
+			return err
+		}
+		f.CallbackURL = u.JoinPath(path).String()
+	}
+	return nil
 }
 
 func runSandbox(cmd *cobra.Command, f sandboxFlags) error {

@@ -15,7 +15,6 @@ import (
 
 	"callbackd/internal/store"
 	"callbackd/internal/tracing"
-	"callbackd/internal/tracing/tracetest"
 )
 
 func BenchmarkDecodeCallback(b *testing.B) {
@@ -43,11 +42,15 @@ func (nopStore) Ready(context.Context) (string, error)                         {
 // with it.
 func BenchmarkCallback(b *testing.B) {
 	b.Run("untraced", func(b *testing.B) { benchmarkCallback(b, nil) })
-	b.Run("traced", func(b *testing.B) {
-		tracer := newTracer(b, tracetest.Start(b).URL)
-		defer func() { _ = tracer.Shutdown(context.Background()) }()
-		benchmarkCallback(b, tracer)
-	})
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer collector.Close()
+	for name, sampler := range map[string]string{"sampled": "always_on", "not sampled": "always_off"} {
+		b.Run(name, func(b *testing.B) {
+			tracer := newTracer(b, collector.URL, sampler)
+			defer func() { _ = tracer.Shutdown(context.Background()) }()
+			benchmarkCallback(b, tracer)
+		})
+	}
 }
 
 func benchmarkCallback(b *testing.B, tracer *tracing.Tracer) {

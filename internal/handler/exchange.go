@@ -134,11 +134,11 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 		return
 	}
 	h.opt.Metrics.observe(x, duration.Seconds())
-	if h.opt.Tracer != nil && x.workflowExecution != "" {
+	if x.workflowExecution != "" && h.opt.Tracer.Sampled(x.workflowExecution) {
 		h.trace(x, end)
 	}
 
-	fields := make([]zap.Field, 0, 11)
+	fields := make([]zap.Field, 0, 10)
 	level := zapcore.WarnLevel
 	switch x.outcome {
 	case outcomeStored, outcomeSpooled:

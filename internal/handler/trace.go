@@ -17,18 +17,15 @@ import (
 // The path, the client's address and what the body says are left out.
 func (h *Handler) trace(x *exchange, end time.Time) {
 	_, span := h.opt.Tracer.StartReceived(context.Background(), x.workflowExecution, x.id, "receive",
-		trace.WithTimestamp(x.start), trace.WithSpanKind(trace.SpanKindServer))
-	if span.IsRecording() {
-		span.SetAttributes(
+		trace.WithTimestamp(x.start), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 			semconv.HTTPRequestMethodPost,
 			semconv.HTTPResponseStatusCode(x.status),
 			attribute.String("callbackd.outcome", x.outcome),
 			attribute.String("callbackd.workflow_execution_id", x.workflowExecution),
-			attribute.Stringer("callbackd.callback_id", x.id))
-		if x.status >= http.StatusInternalServerError {
-			span.SetAttributes(semconv.ErrorTypeKey.String(x.outcome))
-			span.SetStatus(codes.Error, x.outcome)
-		}
+			attribute.Stringer("callbackd.callback_id", x.id)))
+	if x.status >= http.StatusInternalServerError {
+		span.SetAttributes(semconv.ErrorTypeKey.String(x.outcome))
+		span.SetStatus(codes.Error, x.outcome)
 	}
 	span.End(trace.WithTimestamp(end))
 }

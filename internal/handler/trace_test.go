@@ -21,11 +21,11 @@ import (
 	"callbackd/internal/tracing/tracetest"
 )
 
-func newTracer(t testing.TB, endpoint string) *tracing.Tracer {
+func newTracer(t testing.TB, endpoint, sampler string) *tracing.Tracer {
 	t.Helper()
 	tracer, err := tracing.New(t.Context(), tracing.Options{
 		Exporter: tracing.Exporter{Endpoint: endpoint, Protocol: "http/protobuf", Timeout: 10 * time.Second},
-		Sampler:  "always_on", Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
+		Sampler:  sampler, Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -48,21 +48,21 @@ func TestReceiveSpan(t *testing.T) {
 	signedBody := strings.Replace(body, mark, signed, 1)
 	type want struct{ Status, Message, Code, Outcome, ErrorType string }
 	for name, test := range map[string]struct {
-		store fakeStore
+		store *fakeStore
 		addr  netip.Addr
 		body  string
 		want  *want
 	}{
-		"stored":      {fakeStore{}, allowedAddr, signedBody, &want{"UNSET", "", "200", "stored", ""}},
-		"spooled":     {fakeStore{spooled: true}, allowedAddr, signedBody, &want{"UNSET", "", "200", "spooled", ""}},
-		"unavailable": {fakeStore{insertErr: errors.Join(store.ErrUnavailable, errors.New(mark))}, allowedAddr, signedBody, &want{"ERROR", "unavailable", "503", "unavailable", "unavailable"}},
-		"unsigned":    {fakeStore{}, allowedAddr, body, &want{"UNSET", "", "403", "forbidden", ""}},
-		"malformed":   {fakeStore{}, allowedAddr, `{"userReference":"` + mark + `"}`, nil},
-		"forbidden":   {fakeStore{}, netip.Addr{}, signedBody, nil},
+		"stored":      {&fakeStore{}, allowedAddr, signedBody, &want{"UNSET", "", "200", "stored", ""}},
+		"spooled":     {&fakeStore{spooled: true}, allowedAddr, signedBody, &want{"UNSET", "", "200", "spooled", ""}},
+		"unavailable": {&fakeStore{insertErr: errors.Join(store.ErrUnavailable, errors.New(mark))}, allowedAddr, signedBody, &want{"ERROR", "unavailable", "503", "unavailable", "unavailable"}},
+		"unsigned":    {&fakeStore{}, allowedAddr, body, &want{"UNSET", "", "403", "forbidden", ""}},
+		"malformed":   {&fakeStore{}, allowedAddr, `{"userReference":"` + mark + `"}`, nil},
+		"forbidden":   {&fakeStore{}, netip.Addr{}, signedBody, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			collector := tracetest.Start(t)
-			tracer := newTracer(t, collector.URL)
+			tracer := newTracer(t, collector.URL, "always_on")
 			core, logged := observer.New(zapcore.InfoLevel)
 			registry := prometheus.NewRegistry()
 			h, err := New(Options{
@@ -73,7 +73,7 @@ func TestReceiveSpan(t *testing.T) {
 					}
 					return test.addr, ""
 				},
-				Store: &test.store, Logger: zap.New(core), Metrics: NewMetrics(registry), Gatherer: registry,
+				Store: test.store, Logger: zap.New(core), Metrics: NewMetrics(registry), Gatherer: registry,
 			})
 			if err != nil {
 				t.Fatal(err)

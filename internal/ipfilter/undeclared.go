@@ -108,12 +108,12 @@ func (u *undeclaredProxies) refuse(addr netip.Addr, advice string, now time.Time
 	if !s.proven() {
 		return
 	}
-	u.metric.WithLabelValues(addr.String()).Set(1)
 	if !s.logged && u.lines.AllowN(now, 1) {
 		s.logged = true
 		u.log.Warn("a trusted proxy is probably not declared", zap.Stringer("address", addr),
 			zap.Int("refusals", s.refusals), zap.String("advice", s.advice))
 	}
+	u.metric.WithLabelValues(addr.String()).Set(1)
 }
 
 // accept takes note of a callback from an allowed address: where all was

@@ -1,6 +1,7 @@
 package processtest
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -114,8 +115,10 @@ func TestUpgrade(t *testing.T) {
 		args []string
 		want int
 	}{
-		{[]string{"down", "1"}, store.RequiredVersion - 1}, {[]string{"up"}, store.RequiredVersion},
-		{[]string{"down", "1"}, store.RequiredVersion - 1}, {[]string{"up"}, store.RequiredVersion},
+		{[]string{"down", "1"}, store.RequiredVersion - 1},
+		{[]string{"up"}, store.RequiredVersion},
+		{[]string{"down", "1"}, store.RequiredVersion - 1},
+		{[]string{"up"}, store.RequiredVersion},
 	} {
 		migrate(t, r.dsn, step.args...)
 		if v := r.db.schemaVersion(); v != step.want {
@@ -174,6 +177,7 @@ func TestUpgradeToNextSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = backup.Rollback(context.Background()) }()
 	if _, err := backup.Exec(t.Context(), `LOCK TABLE callbackd.callbacks, callbackd.inbox, callbackd.images, callbackd.river_job IN ACCESS SHARE MODE`); err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +198,7 @@ func TestUpgradeToNextSchema(t *testing.T) {
 		case who := <-waits:
 			t.Logf("the migration waits for %s", who)
 		case <-time.After(patience):
+			r.wantAllStored()
 			t.Fatal("the migration neither ends nor gives way")
 		}
 		r.awaitMore(2 * chaosSenders)

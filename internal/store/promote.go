@@ -99,7 +99,7 @@ type Retrieval struct {
 // and returns the events besides callback_received; Enqueue adds the jobs of the
 // retrievals within the transaction.
 type Promotion struct {
-	Begin func()
+	Begin   func()
 	Apply   func(w *WorkflowExecution, d *Delivery) []Event
 	Enqueue func(ctx context.Context, tx pgx.Tx, retrievals []Retrieval) error
 }

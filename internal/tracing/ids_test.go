@@ -2,6 +2,8 @@ package tracing
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -20,6 +22,13 @@ func TestTraceID(t *testing.T) {
 		if got := TraceID(id).String(); got != want {
 			t.Errorf("%q: got %s, want %s", id, got, want)
 		}
+	}
+	documented, err := os.ReadFile("../../docs/tracing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := TraceID("22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx").String(); !strings.Contains(string(documented), "\n# "+id+"\n") {
+		t.Errorf("docs/tracing.md does not say that its command prints %s", id)
 	}
 }
 

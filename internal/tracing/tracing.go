@@ -152,9 +152,13 @@ func (t *Tracer) API() trace.Tracer {
 	return t.Tracer
 }
 
-// Sampled tells whether the spans of a trace are sent.
-func (t *Tracer) Sampled(id trace.TraceID) bool {
-	return t != nil && t.sampler.ShouldSample(sdktrace.SamplingParameters{
+// Sampled tells whether the spans of a workflow execution's trace are sent.
+func (t *Tracer) Sampled(workflowExecutionID string) bool {
+	return t != nil && t.sampled(TraceID(workflowExecutionID))
+}
+
+func (t *Tracer) sampled(id trace.TraceID) bool {
+	return t.sampler.ShouldSample(sdktrace.SamplingParameters{
 		ParentContext: context.Background(), TraceID: id,
 	}).Decision == sdktrace.RecordAndSample
 }
@@ -166,7 +170,7 @@ func (t *Tracer) LogID(workflowExecutionID string) zap.Field {
 		return zap.Skip()
 	}
 	id := TraceID(workflowExecutionID)
-	if !t.Sampled(id) {
+	if !t.sampled(id) {
 		return zap.Skip()
 	}
 	return zap.String("trace_id", id.String())
@@ -192,7 +196,7 @@ func (t *Tracer) startRoot(ctx context.Context, ids rootIDs, name string, o ...t
 // sampler, which decides alike.
 func (t *Tracer) Received(workflowExecutionID string, callbackID uuid.UUID) trace.SpanContext {
 	c := trace.SpanContextConfig{TraceID: TraceID(workflowExecutionID), SpanID: spanID(callbackID), Remote: true}
-	if t.Sampled(c.TraceID) {
+	if t.sampled(c.TraceID) {
 		c.TraceFlags = trace.FlagsSampled
 	}
 	return trace.NewSpanContext(c)

@@ -3,6 +3,7 @@ package tracing
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -171,10 +172,10 @@ func TestSampling(t *testing.T) {
 				_, promoted := worker.Start(trace.ContextWithRemoteSpanContext(t.Context(), remote), "promote")
 				_, retrieved := worker.StartChild(t.Context(), id, Traceparent(promoted.SpanContext()), "retrieve")
 				_, root := worker.StartRoot(t.Context(), id, "refetch")
-				want := worker.Sampled(TraceID(id))
+				want := worker.Sampled(id)
 				for name, got := range map[string]bool{
 					"receive": received.IsRecording(), "parent": remote.IsSampled(), "promote": promoted.IsRecording(),
-					"retrieve": retrieved.IsRecording(), "refetch": root.IsRecording(), "the receiver": receiver.Sampled(TraceID(id)),
+					"retrieve": retrieved.IsRecording(), "refetch": root.IsRecording(), "the receiver": receiver.Sampled(id),
 				} {
 					if got != want {
 						t.Fatalf("%s: %s is sampled: %t, want %t", id, name, got, want)
@@ -286,14 +287,17 @@ func TestExportedIsCounted(t *testing.T) {
 // TestShutdownIsBounded: a collector that never answers keeps nobody waiting,
 // and nothing of it is left behind.
 func TestShutdownIsBounded(t *testing.T) {
-	asked, release := make(chan struct{}, 10), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		asked <- struct{}{}
-		<-release
+	asked, gone := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then is the client's end noticed
+		close(asked)
+		<-r.Context().Done()
+		close(gone)
 	}))
 	defer server.Close()
-	defer close(release)
-	tracer, err := New(t.Context(), options(server.URL))
+	o := options(server.URL)
+	o.Timeout = time.Hour
+	tracer, err := New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +311,11 @@ func TestShutdownIsBounded(t *testing.T) {
 	if err := tracer.Shutdown(ctx); err == nil {
 		t.Error("the export that did not end is not told of")
 	}
-	// Here TestMain's look for goroutines takes over.
+	select {
+	case <-gone:
+	case <-time.After(25 * time.Second): // the SDK's own limit is 30 s
+		t.Error("the export goes on")
+	}
 }
 
 // TestPanicsAreNotRecorded: their values may hold anything.
@@ -329,7 +337,7 @@ func TestPanicsAreNotRecorded(t *testing.T) {
 // TestOff: a nil Tracer is one that is off, and costs nothing.
 func TestOff(t *testing.T) {
 	var off *Tracer
-	if off.Sampled(TraceID("w")) || off.LogID("w") != zap.Skip() {
+	if off.Sampled("w") || off.LogID("w") != zap.Skip() {
 		t.Error("something is sampled")
 	}
 	if _, span := off.API().Start(t.Context(), "x"); span.IsRecording() || span.SpanContext().IsValid() {

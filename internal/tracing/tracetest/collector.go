@@ -70,7 +70,7 @@ func Start(t testing.TB) *Collector {
 // StartGRPC is Start for OTLP over gRPC.
 func StartGRPC(t testing.TB) *Collector {
 	t.Helper()
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
