@@ -331,16 +331,23 @@ func (r *kubernetesRendered) peer(p kubernetesPeer) string {
 		}
 		return fmt.Sprintf("k8s-app=%s in %s", p.PodSelector.MatchLabels["k8s-app"], where)
 	}
+	// What the API server wants of a policy, and its schema does not say.
+	block := netip.MustParsePrefix(p.IPBlock.CIDR)
+	for _, except := range p.IPBlock.Except {
+		if e := netip.MustParsePrefix(except); e != e.Masked() || e.Addr().Is4In6() || e.Bits() <= block.Bits() || !block.Contains(e.Addr()) {
+			r.t.Errorf("%s is no part of %s in the usual form", except, block)
+		}
+	}
 	within := func(address string) bool {
 		a := netip.MustParseAddr(address)
-		return netip.MustParsePrefix(p.IPBlock.CIDR).Contains(a) &&
+		return block.Contains(a) &&
 			!slices.ContainsFunc(p.IPBlock.Except, func(except string) bool { return netip.MustParsePrefix(except).Contains(a) })
 	}
 	public := []string{"34.202.241.227", "9.255.255.255", "11.0.0.0", "172.15.0.1", "172.32.0.1", "192.167.0.1", "223.255.255.255"}
 	private := []string{"0.0.0.0", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.168.0.1", "224.0.0.1", "255.255.255.255"}
 	if strings.Contains(p.IPBlock.CIDR, ":") {
 		public = []string{"2600:1f18::1", "2a05:d018::1"}
-		private = []string{"::1", "::ffff:10.0.0.1", "fd00:ec2::254", "fc00::1", "fe80::1", "ff02::1"}
+		private = []string{"::1", "fd00:ec2::254", "fc00::1", "fe80::1", "ff02::1"}
 	}
 	if !slices.ContainsFunc(public, func(a string) bool { return !within(a) }) && !slices.ContainsFunc(private, within) {
 		return "the internet"
