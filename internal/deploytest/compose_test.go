@@ -312,12 +312,17 @@ func (s *composeStack) ledger(t *testing.T) (l sandbox.Ledger) {
 	return l
 }
 
-// awaitAcknowledged waits until so many more callbacks are acknowledged.
+// awaitAcknowledged waits until so many more callbacks are acknowledged. The
+// sandbox sends each once: none may fail, whatever is away.
 func (s *composeStack) awaitAcknowledged(t *testing.T, more int) {
 	t.Helper()
 	want := s.ledger(t).Totals.CallbacksAcknowledged + more
 	composeEventually(t, composePatience, func() error {
-		if got := s.ledger(t).Totals.CallbacksAcknowledged; got < want {
+		totals := s.ledger(t).Totals
+		if totals.CallbacksGivenUp > 0 {
+			t.Fatalf("%d of %d callbacks were not answered with 200", totals.CallbacksGivenUp, totals.CallbacksSent)
+		}
+		if got := totals.CallbacksAcknowledged; got < want {
 			return fmt.Errorf("%d callbacks were answered with 200, want %d", got, want)
 		}
 		return nil
@@ -350,13 +355,13 @@ func (s *composeStack) spooled(t *testing.T) (n int) {
 // may be stored than acknowledged: a callback whose answer was lost is sent again.
 func (s *composeStack) compareWithLedger(t *testing.T) (sandbox.Ledger, error) {
 	t.Helper()
-	l := s.ledger(t)
 	var rows map[string]struct {
 		State, Error string
 		Callbacks    int
 	}
 	s.query(t, &rows, `SELECT coalesce(json_object_agg(workflow_execution_id, json_build_object(
 		'state', retrieval_state, 'error', coalesce(retrieval_error, ''), 'callbacks', callback_count)), '{}') FROM jumio.workflow_executions`)
+	l := s.ledger(t) // after the rows: it has the images of all that is retrieved by then
 	for _, e := range l.Journeys {
 		row := rows[e.WorkflowExecutionID]
 		switch {
