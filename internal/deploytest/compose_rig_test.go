@@ -141,6 +141,14 @@ func composeFreePort(t *testing.T) string {
 	return port
 }
 
+// composeChecked tells what was looked at and found right.
+func composeChecked(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if !t.Failed() {
+		t.Logf("checked: "+format, args...)
+	}
+}
+
 // composeEventually waits until condition returns nil.
 func composeEventually(t *testing.T, within time.Duration, condition func() error) {
 	t.Helper()

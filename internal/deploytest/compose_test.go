@@ -83,7 +83,7 @@ func (s *composeStack) checkImage(t *testing.T) {
 	if !strings.HasPrefix(version, "callbackd "+composeVersion+"\ncommit "+composeCommit+"\n") {
 		t.Errorf("callbackd version prints %q", version)
 	}
-	t.Logf("checked: the image has %.1f MiB, user %s, health check and version stamp", float64(image.Size)/(1<<20), image.Config.User)
+	composeChecked(t, "the image has %.1f MiB, user %s, health check and version stamp", float64(image.Size)/(1<<20), image.Config.User)
 
 	binary := filepath.Join(t.TempDir(), "callbackd")
 	id := composeRun(t, nil, "docker", "create", composeImage)
@@ -101,7 +101,7 @@ func (s *composeStack) checkImage(t *testing.T) {
 	if a, b := composeSum(t, binary), composeSum(t, here); a != b {
 		t.Errorf("the image's binary has the SHA-256 %s, one built here from the same source %s", a, b)
 	}
-	t.Logf("checked: the binary is static, and byte for byte the one that is built outside of a container")
+	composeChecked(t, "the binary is static, and byte for byte the one that is built outside of a container")
 }
 
 // buildAlike builds the binary that is in the image again: on this machine, in
@@ -161,7 +161,7 @@ func (s *composeStack) checkUp(t *testing.T) {
 			t.Errorf("%s was started at %s, but %s was ready at %s only", order[1], started, order[0], ready)
 		}
 	}
-	t.Logf("checked: up started Postgres, the migrations, two receivers and the worker, nginx, the sandbox in this order, and all are healthy")
+	composeChecked(t, "up started Postgres, the migrations, two receivers and the worker, nginx, the sandbox in this order, and all are healthy")
 }
 
 // checkConfinement looks at the processes themselves, through a container that
@@ -194,7 +194,7 @@ func (s *composeStack) checkConfinement(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", service, diff)
 		}
 	}
-	t.Logf("checked: receivers, worker, nginx and sandbox run as user %s with a read-only root, no capability, no new privileges", composeUser)
+	composeChecked(t, "receivers, worker, nginx and sandbox run as user %s with a read-only root, no capability, no new privileges", composeUser)
 }
 
 // checkAddresses: nginx tells callbackd who calls, whatever the caller says, and
@@ -222,7 +222,7 @@ func (s *composeStack) checkAddresses(t *testing.T) {
 			t.Errorf("GET %s through nginx: %d, %v, want 404", path, code, err)
 		}
 	}
-	t.Logf("checked: TLS at nginx, the callers' addresses behind it, a forged X-Forwarded-For without effect, 404 elsewhere")
+	composeChecked(t, "TLS at nginx, the callers' addresses behind it, a forged X-Forwarded-For without effect, 404 elsewhere")
 }
 
 // postCallback posts a callback of its own through nginx, demands 200, waits until
@@ -261,7 +261,7 @@ func (s *composeStack) checkJourneys(t *testing.T) {
 	s.kill(t, "receiver-1")
 	s.awaitAcknowledged(t, 30)
 	s.start(t, "receiver-1")
-	t.Logf("checked: with a receiver killed, nginx hands its callbacks to the other one")
+	composeChecked(t, "with a receiver killed, nginx hands its callbacks to the other one")
 
 	s.startJourneys(t, 150)
 	s.awaitAcknowledged(t, 20)
@@ -277,7 +277,7 @@ func (s *composeStack) checkJourneys(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("checked: with Postgres killed, callbacks are taken into the spools, and moved when it is back")
+	composeChecked(t, "with Postgres killed, callbacks are taken into the spools, and moved when it is back")
 
 	// A worker that lost Postgres in the wrong moment is taken over from within
 	// three minutes.
@@ -291,7 +291,7 @@ func (s *composeStack) checkJourneys(t *testing.T) {
 	if l.Totals.CallbacksGivenUp > 0 || l.Totals.CallbacksSent != l.Totals.CallbacksAcknowledged {
 		t.Errorf("%d callbacks were sent, %d acknowledged, %d given up; want all acknowledged", l.Totals.CallbacksSent, l.Totals.CallbacksAcknowledged, l.Totals.CallbacksGivenUp)
 	}
-	t.Logf("checked: %d journeys, %d callbacks sent through nginx, all answered with 200 and in the database; every end state and %d images are the ledger's",
+	composeChecked(t, "%d journeys, %d callbacks sent through nginx, all answered with 200 and in the database; every end state and %d images are the ledger's",
 		len(l.Journeys), l.Totals.CallbacksSent, images)
 }
 
@@ -312,12 +312,17 @@ func (s *composeStack) ledger(t *testing.T) (l sandbox.Ledger) {
 	return l
 }
 
-// awaitAcknowledged waits until so many more callbacks are acknowledged.
+// awaitAcknowledged waits until so many more callbacks are acknowledged. The
+// sandbox sends each once: none may fail, whatever is away.
 func (s *composeStack) awaitAcknowledged(t *testing.T, more int) {
 	t.Helper()
 	want := s.ledger(t).Totals.CallbacksAcknowledged + more
 	composeEventually(t, composePatience, func() error {
-		if got := s.ledger(t).Totals.CallbacksAcknowledged; got < want {
+		totals := s.ledger(t).Totals
+		if totals.CallbacksGivenUp > 0 {
+			t.Fatalf("%d of %d callbacks were not answered with 200", totals.CallbacksGivenUp, totals.CallbacksSent)
+		}
+		if got := totals.CallbacksAcknowledged; got < want {
 			return fmt.Errorf("%d callbacks were answered with 200, want %d", got, want)
 		}
 		return nil
@@ -350,13 +355,13 @@ func (s *composeStack) spooled(t *testing.T) (n int) {
 // may be stored than acknowledged: a callback whose answer was lost is sent again.
 func (s *composeStack) compareWithLedger(t *testing.T) (sandbox.Ledger, error) {
 	t.Helper()
-	l := s.ledger(t)
 	var rows map[string]struct {
 		State, Error string
 		Callbacks    int
 	}
 	s.query(t, &rows, `SELECT coalesce(json_object_agg(workflow_execution_id, json_build_object(
 		'state', retrieval_state, 'error', coalesce(retrieval_error, ''), 'callbacks', callback_count)), '{}') FROM jumio.workflow_executions`)
+	l := s.ledger(t) // after the rows: it has the images of all that is retrieved by then
 	for _, e := range l.Journeys {
 		row := rows[e.WorkflowExecutionID]
 		switch {
@@ -425,7 +430,7 @@ func (s *composeStack) checkRestarts(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("checked: %s were restarted one at a time, a callback was taken after each, and %d journeys were retrieved afterwards", strings.Join(services, ", "), len(final))
+	composeChecked(t, "%s were restarted one at a time, a callback was taken after each, and %d journeys were retrieved afterwards", strings.Join(services, ", "), len(final))
 }
 
 // checkMonitoring: Prometheus finds its targets and rules. Grafana is started
@@ -479,7 +484,7 @@ func (s *composeStack) checkMonitoring(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("checked: Prometheus scrapes both receivers and the worker, and has evaluated %d rules", rules)
+	composeChecked(t, "Prometheus scrapes both receivers and the worker, and has evaluated %d rules", rules)
 
 	image := s.grafanaImage(t)
 	if err := exec.Command("docker", "image", "inspect", image).Run(); err != nil {
@@ -493,7 +498,7 @@ func (s *composeStack) checkMonitoring(t *testing.T) {
 	if len(dashboards) == 0 {
 		t.Error("Grafana shows no dashboard")
 	}
-	t.Logf("checked: Grafana shows %d dashboards", len(dashboards))
+	composeChecked(t, "Grafana shows %d dashboards", len(dashboards))
 }
 
 // grafanaImage is the image that docker-compose.yml names.
