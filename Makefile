@@ -52,10 +52,14 @@ chaos:
 	@DATABASE_URL= sh .ci/need.sh postgres compiler
 	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^TestChaos' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
 
+# Each test prints what it checked.
 deploy-test: $(KUSTOMIZE) $(KUBECTL_VALIDATE)
-	@sh .ci/need.sh systemd
+	@DATABASE_URL= sh .ci/need.sh postgres loadbalancers prometheus systemd docker
+	@sh .ci/base-images.sh
 	@sh .ci/systemd-image.sh
-	PATH="$(CURDIR)/$(dir $(KUSTOMIZE)):$(CURDIR)/$(dir $(KUBECTL_VALIDATE)):$$PATH" go test -tags deploy -v -count=1 ./internal/deploytest
+	go test -count=1 -v -run '^Test(Nginx|HAProxy|UndeclaredProxy|Upgrade)' ./internal/processtest
+	PATH="$(CURDIR)/$(dir $(KUSTOMIZE)):$(CURDIR)/$(dir $(KUBECTL_VALIDATE)):$$PATH" \
+		go test -tags deploy -count=1 -timeout 60m -v ./internal/deploytest
 
 FUZZTIME ?= 30s
 

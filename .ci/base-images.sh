@@ -79,16 +79,7 @@ make_debian() {
 	if there $debian; then
 		return
 	fi
-	sh .ci/need.sh debootstrap
-	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-	targets=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI) $(COMPONENT)' 'Created-By: Packages' | awk -v suite="$suite" '$1 == suite')
-	mirror=$(echo "$targets" | awk 'NR == 1 { print $2 }')
-	components=$(echo "$targets" | awk -v mirror="$mirror" '$2 == mirror { print $3 }' | sort -u | paste -sd, -)
-	[ -n "$mirror" ] || fail "apt names no mirror of $suite, so that no stand-in can be made"
-	say "making a minimal $suite with PostgreSQL, nginx and Prometheus, which takes some minutes"
-	as_root env PATH="$PATH:/usr/sbin:/sbin" debootstrap --variant=minbase --components="$components" \
-		--include=ca-certificates,tzdata,postgresql,nginx-light,prometheus \
-		"$suite" "$work/debian" "$mirror" >"$work/log" 2>&1 || fail "debootstrap failed: $(tail -n 5 "$work/log")"
+	sh .ci/debian-root.sh "$work/debian" ca-certificates,tzdata,postgresql,nginx-light,prometheus
 	postgres_entrypoint >"$work/entrypoint"
 	as_root sh -euc '
 		cd "$1"
