@@ -25,7 +25,6 @@ const (
 	// composePatience is how long a container may take for what should take some
 	// seconds, on a busy machine.
 	composePatience = 4 * time.Minute
-	composePoll     = 200 * time.Millisecond
 	// composeImage stays on the machine, so that the next build finds its layers.
 	composeImage   = "callbackd-deploytest"
 	composeVersion = "v0.0.0-deploytest"
@@ -149,24 +148,6 @@ func composeChecked(t *testing.T, format string, args ...any) {
 	}
 }
 
-// composeEventually waits until condition returns nil.
-func composeEventually(t *testing.T, within time.Duration, condition func() error) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	poll := time.NewTicker(composePoll)
-	defer poll.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %s: %v", within, err)
-		}
-		<-poll.C
-	}
-}
-
 // compose runs Compose on docker-compose.yml with deploy/sandbox.env.
 func (s *composeStack) compose(t *testing.T, args ...string) string {
 	t.Helper()
@@ -230,7 +211,7 @@ func composeDecode(t *testing.T, text string, into any) {
 func (s *composeStack) settled(t *testing.T, service string) {
 	t.Helper()
 	want := map[string]string{"migrate": "exited", "sandbox": "running"}[service]
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		state := s.inspect(t, service).State
 		if got := cmp.Or(state.Health.Status, state.Status); got != cmp.Or(want, "healthy") || state.ExitCode != 0 {
 			return fmt.Errorf("%s is %s, exit code %d", service, got, state.ExitCode)
@@ -283,7 +264,7 @@ func (s *composeStack) send(method, url, body string, header http.Header) (code 
 func (s *composeStack) get(t *testing.T, url string, into any) {
 	t.Helper()
 	var answer string
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		code, body, _, err := s.send(http.MethodGet, url, "", nil)
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("%s answered %d", url, code)

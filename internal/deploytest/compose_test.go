@@ -209,7 +209,7 @@ func (s *composeStack) checkAddresses(t *testing.T) {
 	for _, network := range s.inspect(t, "sandbox").NetworkSettings.Networks {
 		address = network.IPAddress
 	}
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		s.query(t, &fromSandbox, `SELECT coalesce(json_agg(DISTINCT host(source_ip)), '[]') FROM jumio.callbacks WHERE callback_id <> '`+id+`'`)
 		if !slices.Equal(fromSandbox, []string{address}) {
 			return fmt.Errorf("callbacks came from %q, want the sandbox's address %s alone", fromSandbox, address)
@@ -235,7 +235,7 @@ func (s *composeStack) postCallback(t *testing.T, header http.Header) string {
 		t.Fatalf("a callback through nginx: answered %d %s, error %v", code, answer, err)
 	}
 	id := answerHeader.Get("X-Request-Id")
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		if s.sourceOf(t, id) == "" {
 			return errors.New("a callback that was answered with 200 is not in the database")
 		}
@@ -271,7 +271,7 @@ func (s *composeStack) checkJourneys(t *testing.T) {
 		t.Errorf("%d callbacks are in the spools while Postgres is away, want some", n)
 	}
 	s.start(t, "postgres")
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		if n := s.spooled(t); n > 0 {
 			return fmt.Errorf("%d callbacks are still in the spools", n)
 		}
@@ -283,7 +283,7 @@ func (s *composeStack) checkJourneys(t *testing.T) {
 	// three minutes.
 	const takeOver = 5 * time.Minute
 	var l sandbox.Ledger
-	composeEventually(t, composePatience+takeOver, func() (err error) {
+	eventually(t, composePatience+takeOver, func() (err error) {
 		l, err = s.compareWithLedger(t)
 		return err
 	})
@@ -317,7 +317,7 @@ func (s *composeStack) ledger(t *testing.T) (l sandbox.Ledger) {
 func (s *composeStack) awaitAcknowledged(t *testing.T, more int) {
 	t.Helper()
 	want := s.ledger(t).Totals.CallbacksAcknowledged + more
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		totals := s.ledger(t).Totals
 		if totals.CallbacksGivenUp > 0 {
 			t.Fatalf("%d of %d callbacks were not answered with 200", totals.CallbacksGivenUp, totals.CallbacksSent)
@@ -333,7 +333,7 @@ func (s *composeStack) awaitAcknowledged(t *testing.T, more int) {
 func (s *composeStack) spooled(t *testing.T) (n int) {
 	t.Helper()
 	for _, receiver := range s.receivers {
-		composeEventually(t, composePatience, func() error {
+		eventually(t, composePatience, func() error {
 			_, metrics, _, err := s.send(http.MethodGet, receiver+"/metrics", "", nil)
 			if err != nil {
 				return err
@@ -419,7 +419,7 @@ func (s *composeStack) checkRestarts(t *testing.T) {
 			final = append(final, e.WorkflowExecutionID)
 		}
 	}
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		var retrieved []string
 		s.query(t, &retrieved, fmt.Sprintf(`SELECT coalesce(json_agg(DISTINCT workflow_execution_id), '[]') FROM jumio.events
 			WHERE type = 'retrieved' AND occurred_at > to_timestamp(%d)`, began.Unix()))
@@ -437,7 +437,7 @@ func (s *composeStack) checkRestarts(t *testing.T) {
 // where its image is on the machine; no package could stand in for it.
 func (s *composeStack) checkMonitoring(t *testing.T) {
 	s.compose(t, "--profile", "monitoring", "up", "-d", "prometheus")
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		var targets struct {
 			Data struct {
 				ActiveTargets []struct {
@@ -460,7 +460,7 @@ func (s *composeStack) checkMonitoring(t *testing.T) {
 		return nil
 	})
 	rules := 0
-	composeEventually(t, composePatience, func() error {
+	eventually(t, composePatience, func() error {
 		var loaded struct {
 			Data struct {
 				Groups []struct {

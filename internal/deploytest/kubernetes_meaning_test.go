@@ -478,8 +478,7 @@ func (r *kubernetesRendered) wantScaled() {
 // TestKubernetesConfig: the delivered binary accepts the environment of every
 // container that serves, and shows none of its secrets.
 func TestKubernetesConfig(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "callbackd")
-	kubernetesRun(t, "", "go", "build", "-buildvcs=false", "-o", program, "callbackd/cmd/callbackd")
+	program := buildCallbackd(t)
 	for name, dir := range kubernetesBuilds(t) {
 		r := kubernetesRender(t, dir)
 		for _, w := range r.workloads() {

@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -29,7 +27,6 @@ const (
 	// monitoringPatience is how long anything may take that should take a moment,
 	// on a busy machine.
 	monitoringPatience = 2 * time.Minute
-	monitoringPoll     = 50 * time.Millisecond
 
 	monitoringHost    = "callback.test"
 	monitoringForeign = "203.0.113.99" // not on the allowlist
@@ -54,7 +51,7 @@ type monitoredInstance struct{ name, callback, admin string }
 
 func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig {
 	t.Helper()
-	r := &monitoringRig{t: t, program: buildMonitored(t), names: startMonitoringNames(t)}
+	r := &monitoringRig{t: t, program: buildCallbackd(t), names: startMonitoringNames(t)}
 	ctx, cancel := context.WithTimeout(t.Context(), monitoringPatience)
 	defer cancel()
 	var err error
@@ -89,30 +86,6 @@ func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig
 		"JUMIO_CLIENT_ID=sandbox", "JUMIO_CLIENT_SECRET=sandbox", "JUMIO_USER_AGENT=Example Monitoring/v1.0",
 		"JUMIO_TOKEN_URL="+r.sandbox, "JUMIO_RETRIEVAL_URL="+r.sandbox))
 	return r
-}
-
-// buildMonitored builds callbackd. Looking at its sources makes them a part of
-// the test's key in go test's cache.
-func buildMonitored(t *testing.T) string {
-	t.Helper()
-	for _, path := range []string{"../../go.mod", "../../cmd", "../../internal", "../../migrations"} {
-		err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
-			if err == nil {
-				_, err = os.Stat(path)
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	program := filepath.Join(t.TempDir(), "callbackd")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "callbackd/cmd/callbackd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build callbackd: %v\n%s", err, out)
-	}
-	return program
 }
 
 // startMonitoringNames starts a name server that knows one address for every
@@ -237,19 +210,7 @@ func (r *monitoringRig) serve(name string, environ []string) *monitoredInstance 
 // await waits until the condition returns nil.
 func (r *monitoringRig) await(condition func() error) {
 	r.t.Helper()
-	poll := time.NewTicker(monitoringPoll)
-	defer poll.Stop()
-	deadline := time.Now().Add(monitoringPatience)
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("after %s: %v", monitoringPatience, err)
-		}
-		<-poll.C
-	}
+	eventually(r.t, monitoringPatience, condition)
 }
 
 var monitoringClient = &http.Client{Timeout: monitoringPatience}

@@ -109,12 +109,7 @@ type systemdMachine struct {
 // systemdBoot starts the machine, with callbackd installed as docs/systemd.md says.
 func systemdBoot(t *testing.T) *systemdMachine {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "callbackd")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "callbackd/cmd/callbackd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build callbackd: %v\n%s", err, out)
-	}
+	program := buildCallbackd(t)
 	// As good as --privileged, which a machine that lacks CAP_SYS_RESOURCE itself
 	// cannot give.
 	out, err := exec.Command("docker", "run", "--detach", "--publish=127.0.0.1::8080", "--env=container=docker",
@@ -134,7 +129,7 @@ func systemdBoot(t *testing.T) *systemdMachine {
 			t.Errorf("remove the container: %v\n%s", err, out)
 		}
 	})
-	m.eventually(func() error {
+	eventually(m.t, systemdPatience, func() error {
 		state, _ := m.try("systemctl is-system-running --wait")
 		if state = strings.TrimSpace(state); state != "running" {
 			return fmt.Errorf("the machine is %q", state)
@@ -185,22 +180,6 @@ func (m *systemdMachine) want(what, script, want string) {
 		return
 	}
 	m.t.Logf("checked: %s", what)
-}
-
-func (m *systemdMachine) eventually(condition func() error) {
-	m.t.Helper()
-	deadline, poll := time.Now().Add(systemdPatience), time.NewTicker(100*time.Millisecond)
-	defer poll.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			m.t.Fatalf("after %s: %v", systemdPatience, err)
-		}
-		<-poll.C
-	}
 }
 
 // post sends a callback from this machine, and demands that it is stored.
@@ -273,14 +252,14 @@ systemctl daemon-reload
 		return err
 	}
 	m.post("with-postgres")
-	m.eventually(func() error { return count(1) })
+	eventually(m.t, systemdPatience, func() error { return count(1) })
 	m.run("systemctl stop 'postgresql@*'") // postgresql.service would not wait for it
 	m.post("without-postgres")
 	m.want("the spool is in the StateDirectory, for nobody else",
 		`cd /var/lib/private/callbackd/spool && stat -c '%a' . && ls | grep -c '[.]wal$' && find . -type f ! -perm 600`, "700\n1")
 	m.want("the receiver starts without Postgres, and its spool outlives it", "systemctl restart callbackd-receiver && callbackd healthcheck && echo ready", "ready")
 	m.run("systemctl start postgresql")
-	m.eventually(func() error { return count(2) })
+	eventually(m.t, systemdPatience, func() error { return count(2) })
 	t.Logf("checked: what was spooled is in Postgres when it is back")
 
 	for _, unit := range systemdUnits {
