@@ -15,7 +15,6 @@ import (
 
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
-	"callbackd/migrations"
 )
 
 // upgradeRig is two receivers with no more than their role's rights, one of them
@@ -137,19 +136,8 @@ func TestUpgrade(t *testing.T) {
 // change the tables that callbacks, promotion and retrieval write to.
 func nextSchema(t *testing.T) fs.FS {
 	t.Helper()
-	files := fstest.MapFS{}
+	files := storetest.Migrations(t)
 	add := func(name string, text string) { files[name] = &fstest.MapFile{Data: []byte(text)} }
-	entries, err := fs.ReadDir(migrations.FS, ".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		text, err := fs.ReadFile(migrations.FS, entry.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		add(entry.Name(), string(text))
-	}
 	version := store.RequiredVersion
 	for _, table := range []string{"callbacks", "inbox", "workflow_executions", "workflow_details", "images", "events", "river_job"} {
 		version++

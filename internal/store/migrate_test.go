@@ -15,27 +15,14 @@ import (
 
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
-	"callbackd/migrations"
 )
 
 // next are the embedded migrations and one more, version 5.
 func next(t *testing.T, up, down string) fs.FS {
 	t.Helper()
-	files := fstest.MapFS{
-		"000005_next.up.sql":   {Data: []byte(up)},
-		"000005_next.down.sql": {Data: []byte(down)},
-	}
-	entries, err := fs.ReadDir(migrations.FS, ".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		text, err := fs.ReadFile(migrations.FS, entry.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[entry.Name()] = &fstest.MapFile{Data: text}
-	}
+	files := storetest.Migrations(t)
+	files["000005_next.up.sql"] = &fstest.MapFile{Data: []byte(up)}
+	files["000005_next.down.sql"] = &fstest.MapFile{Data: []byte(down)}
 	return files
 }
 
@@ -277,19 +264,11 @@ func TestOlderProgram(t *testing.T) {
 // which it must not end.
 func TestMigrationsLeaveTransactionsAlone(t *testing.T) {
 	ends := regexp.MustCompile(`(?im)^\s*(BEGIN|START TRANSACTION|COMMIT|ROLLBACK|END)\s*(WORK|TRANSACTION)?\s*;`)
-	entries, err := fs.ReadDir(migrations.FS, ".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		text, err := fs.ReadFile(migrations.FS, entry.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
+	for name, file := range storetest.Migrations(t) {
 		// What is between dollar signs is a function's body.
-		outside := regexp.MustCompile(`(?s)\$(body)?\$.*?\$(body)?\$`).ReplaceAll(text, nil)
+		outside := regexp.MustCompile(`(?s)\$(body)?\$.*?\$(body)?\$`).ReplaceAll(file.Data, nil)
 		if found := ends.Find(outside); found != nil {
-			t.Errorf("%s has %q", entry.Name(), found)
+			t.Errorf("%s has %q", name, found)
 		}
 	}
 }

@@ -6,11 +6,13 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +22,7 @@ import (
 
 	"callbackd/internal/pgserver"
 	"callbackd/internal/store"
+	"callbackd/migrations"
 )
 
 // owner is an ordinary role: no superuser, but it may make roles and databases.
@@ -91,6 +94,24 @@ func drop(tb testing.TB, base, name string) {
 	if _, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 		tb.Errorf("drop database %s: %v", name, err)
 	}
+}
+
+// Migrations are the embedded files, to which a test may add others.
+func Migrations(tb testing.TB) fstest.MapFS {
+	tb.Helper()
+	entries, err := fs.ReadDir(migrations.FS, ".")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	files := fstest.MapFS{}
+	for _, entry := range entries {
+		text, err := fs.ReadFile(migrations.FS, entry.Name())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		files[entry.Name()] = &fstest.MapFile{Data: text}
+	}
+	return files
 }
 
 // NewMigrated makes a database with the current schema and gives its DSN.
