@@ -6,7 +6,8 @@
 //
 // It refuses to send credentials or tokens anywhere but to the configured
 // endpoints and to https://auth.<label>.jumio.ai and
-// https://retrieval.<label>.jumio.ai: addresses are built from checked ids, an
+// https://retrieval.<label>.jumio.ai of the three data centers and of those that
+// are configured with credentials: addresses are built from checked ids, an
 // href is only ever read, and redirects are not followed. It keeps nothing,
 // and shows nothing that Jumio sent in an error, a log or a label.
 package jumio

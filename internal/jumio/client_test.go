@@ -204,6 +204,14 @@ func TestTargets(t *testing.T) {
 		"unknown data center, only a token endpoint":     {cfg: Config{Credentials: testCredentials, TokenURL: private}, refused: true},
 		"data center without credentials":                {cfg: Config{DataCenter: both}, dataCenter: "apac-1", refused: true},
 		"label that is none":                             {cfg: Config{Credentials: testCredentials}, dataCenter: "evil.example/", refused: true},
+		"label of no data center":                        {cfg: Config{Credentials: testCredentials}, dataCenter: "evil", refused: true},
+		"label of no data center, configured endpoints": {
+			cfg: Config{Credentials: testCredentials, TokenURL: private, RetrievalURL: private}, dataCenter: "evil", refused: true,
+		},
+		"label that only its credentials make known": {
+			cfg: Config{DataCenter: map[string]Credentials{"me-1": amer}}, dataCenter: "me-1",
+			want: target{"https://auth.me-1.jumio.ai", "https://retrieval.me-1.jumio.ai", amer},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -213,6 +221,67 @@ func TestTargets(t *testing.T) {
 			}
 			if got != tt.want {
 				t.Errorf("got %s, %s, right credentials: %v", got.tokenOrigin, got.retrievalOrigin, got.credentials == tt.want.credentials)
+			}
+		})
+	}
+}
+
+func TestKnownDataCenters(t *testing.T) {
+	private, _ := url.Parse("http://127.0.0.1:8099")
+	amer, emea := Credentials{"amer", "a"}, Credentials{"emea", "e"}
+	with := func(change func(*Config)) Config {
+		cfg := testConfig("http://127.0.0.1")
+		cfg.TokenURL, cfg.RetrievalURL = nil, nil
+		change(&cfg)
+		return cfg
+	}
+	tests := map[string]struct {
+		cfg  Config
+		want []string
+	}{
+		"default credentials": {with(func(*Config) {}), []string{"amer-1", "emea-1", "apac-1"}},
+		"besides, some of their own": {
+			with(func(cfg *Config) { cfg.DataCenter = map[string]Credentials{"xy-2": emea, "emea-1": emea, "me-1": amer} }),
+			[]string{"amer-1", "emea-1", "apac-1", "me-1", "xy-2"},
+		},
+		"no default credentials": {
+			with(func(cfg *Config) {
+				cfg.Credentials, cfg.DataCenter = Credentials{}, map[string]Credentials{"me-1": amer, "apac-1": emea}
+			}),
+			[]string{"apac-1", "me-1"},
+		},
+		"configured endpoints": {
+			with(func(cfg *Config) { cfg.TokenURL, cfg.RetrievalURL = private, private }),
+			[]string{""},
+		},
+		"configured endpoints, credentials by data center": {
+			with(func(cfg *Config) {
+				cfg.TokenURL, cfg.RetrievalURL = private, private
+				cfg.DataCenter = map[string]Credentials{"emea-1": emea, "me-1": emea, "amer-1": testCredentials}
+			}),
+			[]string{"", "emea-1"},
+		},
+		"configured endpoints, no default credentials": {
+			with(func(cfg *Config) {
+				cfg.TokenURL, cfg.RetrievalURL = private, private
+				cfg.Credentials, cfg.DataCenter = Credentials{}, map[string]Credentials{"emea-1": emea, "amer-1": amer}
+			}),
+			[]string{"amer-1", "emea-1"},
+		},
+		"only the retrieval endpoint configured": {
+			with(func(cfg *Config) { cfg.RetrievalURL = private }),
+			[]string{"amer-1"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := newClient(t, tt.cfg).KnownDataCenters()
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+			got[0] = "changed"
+			if DataCenters()[0] != "amer-1" {
+				t.Error("the caller can change the list")
 			}
 		})
 	}

@@ -13,10 +13,11 @@ import (
 
 // Config is what a Client needs to know.
 type Config struct {
-	// Credentials hold for every data center without its own; may be empty.
+	// Credentials hold for those of DataCenters without their own; may be empty.
 	Credentials Credentials
 	// DataCenter holds the credentials of single data centers by their label,
-	// for example "amer-1".
+	// for example "amer-1". A label that is none of DataCenters becomes trusted
+	// by them.
 	DataCenter map[string]Credentials
 	// Basic sends the credentials themselves instead of a bearer token.
 	Basic bool
@@ -123,8 +124,8 @@ func (cfg *Config) target(dataCenter string) (target, error) {
 		credentials = cfg.Credentials
 	}
 	switch {
-	case dataCenter != "" && !validLabel(dataCenter):
-		return target{}, errors.New("the data center's label is not valid")
+	case dataCenter != "" && !cfg.trusts(dataCenter):
+		return target{}, errors.New("not a data center of Jumio's, nor one with credentials of its own")
 	case dataCenter == "" && credentials == (Credentials{}):
 		if len(cfg.DataCenter) != 1 {
 			return target{}, errors.New("the data center is not known, and there are credentials of several")

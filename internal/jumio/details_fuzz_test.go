@@ -38,7 +38,7 @@ func FuzzParseDetails(f *testing.F) {
 		`{"workflow":{"status":"\u0000\ud800","definitionKey":1e400,"userReference":"\xff","customerInternalReference":"c"},"account":{"id":"a b"}}`,
 		`{"workflow":{"status":"A","Status":"B","STATUS":"C"},"Account":{"id":"a"},"account":{"Id":"b"}}`,
 		`{"workflow":{"definitionKey":"","definitionKey":-0.0},"workflow":null,"account":[{"id":"a"}]}`,
-		`{"credentials":{"id":"c","parts":{"classifier":"FACE","href":"` + partHref("a", "b", "c", "D") + `"}}}`,
+		`{"credentials":{"id":"c","parts":{"classifier":"FACE","href":"` + partHref("amer-1", "b", "c", "D") + `"}}}`,
 		`{"account":{"id":"a"},"credentials":[{"id":"c","category":"ID","parts":[{"classifier":"FRONT"},{"classifier":"FRONT"},{"Classifier":"BACK"}]}]}`,
 		`{"capabilities":{"a":[{"validFaceMapForAuthentication":"x","credentials":{"id":"f","category":"FACEMAP"}}]}}`,
 		`{"credentials":[[],{},{"parts":[[],{}]}],"capabilities":{"a":1}}`,

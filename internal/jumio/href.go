@@ -55,9 +55,9 @@ var (
 	partPath     = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)/credentials/(` + idExpr + `)/parts/(` + idExpr + `)$`)
 )
 
-// ErrForeignHref is the reason why an href is refused: it does not point to the
-// configured endpoint or to Jumio's, or not in the canonical form. The text
-// holds nothing of the href.
+// ErrForeignHref is the reason why an href is refused: it points neither to the
+// configured endpoint nor to a trusted data center's, or not in the canonical
+// form. The text holds nothing of the href.
 var ErrForeignHref = errors.New("not the href of a known retrieval endpoint")
 
 func validID(s string) bool    { return idPattern.MatchString(s) }
@@ -113,7 +113,7 @@ func (c *Client) splitHref(href string) (dataCenter, path string, err error) {
 		return "", path, nil
 	}
 	m := jumioOrigin.FindStringSubmatch(href)
-	if m == nil || len(m[1]) > labelLimit {
+	if m == nil || !c.cfg.trusts(m[1]) {
 		return "", "", ErrForeignHref
 	}
 	return m[1], m[2], nil

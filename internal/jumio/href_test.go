@@ -11,7 +11,9 @@ import (
 )
 
 func TestWorkflowHrefAccepted(t *testing.T) {
-	c := newClient(t, testConfig("http://127.0.0.1:8099"))
+	cfg := testConfig("http://127.0.0.1:8099")
+	cfg.DataCenter = map[string]Credentials{"me-1": testCredentials}
+	c := newClient(t, cfg)
 	tests := map[string]struct {
 		href string
 		want Workflow
@@ -23,6 +25,10 @@ func TestWorkflowHrefAccepted(t *testing.T) {
 		"short form": {
 			"https://retrieval.amer-1.jumio.ai/api/v1/workflow-executions/" + workflowID,
 			Workflow{"amer-1", "", workflowID},
+		},
+		"data center with credentials of its own": {
+			"https://retrieval.me-1.jumio.ai/api/v1/workflow-executions/" + workflowID,
+			Workflow{"me-1", "", workflowID},
 		},
 		"configured endpoint": {
 			"http://127.0.0.1:8099/api/v1/workflow-executions/" + workflowID,
@@ -87,6 +93,8 @@ var refusedHrefs = map[string]string{
 	"label begins with hyphen":  "https://retrieval.-amer.jumio.ai" + goodPath,
 	"label ends with hyphen":    "https://retrieval.amer-.jumio.ai" + goodPath,
 	"label too long":            "https://retrieval." + strings.Repeat("a", 64) + ".jumio.ai" + goodPath,
+	"unknown data center":       "https://retrieval.evil.jumio.ai" + goodPath,
+	"nearly a data center":      "https://retrieval.amer-10.jumio.ai" + goodPath,
 	"IDN":                       "https://retrieval.ämer.jumio.ai" + goodPath,
 	"another service":           "https://account.amer-1.jumio.ai" + goodPath,
 	"address":                   "https://169.254.169.254" + goodPath,
@@ -168,7 +176,7 @@ func FuzzHref(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	host := regexp.MustCompile(`^retrieval\.[a-z0-9-]{1,63}\.jumio\.ai$`)
+	host := regexp.MustCompile(`^retrieval\.(amer|emea|apac)-1\.jumio\.ai$`)
 	f.Fuzz(func(t *testing.T, href string) {
 		for _, c := range []*Client{configured, public} {
 			var rebuilt []string

@@ -31,8 +31,8 @@ const (
 	// refreshPause is how long a token that is still good is used on after a
 	// renewal failed.
 	refreshPause = 30 * time.Second
-	// Half of the token requests a second that Jumio allows, so that a wrong
-	// secret and a long backlog do not make things worse.
+	// Half of the token requests a second that Jumio allows, over all data
+	// centers, so that a wrong secret and a long backlog do not make things worse.
 	tokenRPS = 5
 )
 
@@ -56,9 +56,11 @@ func newToken(value string, lifetime time.Duration, now time.Time) *token {
 }
 
 // tokenCache holds the access tokens, one for each token endpoint and client.
+// Targets are of trusted data centers only, so there are few.
 type tokenCache struct {
 	fetch   func(context.Context, target) (*token, error)
 	timeout time.Duration
+	limiter *rate.Limiter
 	ctx     context.Context // ends with close
 	close   context.CancelFunc
 
@@ -73,8 +75,7 @@ type tokenKey struct {
 
 // tokenSource is one client's token at one endpoint.
 type tokenSource struct {
-	limiter *rate.Limiter
-	flight  singleflight.Group
+	flight singleflight.Group
 
 	mu      sync.Mutex
 	current *token
@@ -82,7 +83,10 @@ type tokenSource struct {
 
 func newTokenCache(fetch func(context.Context, target) (*token, error), timeout time.Duration) *tokenCache {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &tokenCache{fetch: fetch, timeout: timeout, ctx: ctx, close: cancel, sources: make(map[tokenKey]*tokenSource)}
+	return &tokenCache{
+		fetch: fetch, timeout: timeout, limiter: rate.NewLimiter(tokenRPS, tokenRPS),
+		ctx: ctx, close: cancel, sources: make(map[tokenKey]*tokenSource),
+	}
 }
 
 func (c *tokenCache) source(t target) *tokenSource {
@@ -91,7 +95,7 @@ func (c *tokenCache) source(t target) *tokenSource {
 	defer c.mu.Unlock()
 	s := c.sources[key]
 	if s == nil {
-		s = &tokenSource{limiter: rate.NewLimiter(tokenRPS, tokenRPS)}
+		s = &tokenSource{}
 		c.sources[key] = s
 	}
 	return s
@@ -114,7 +118,7 @@ func (c *tokenCache) get(ctx context.Context, t target) (*token, error) {
 		shared := trace.ContextWithSpan(c.ctx, trace.SpanFromContext(ctx))
 		ctx, cancel := context.WithTimeout(shared, c.timeout)
 		defer cancel()
-		if err := s.limiter.Wait(ctx); err != nil {
+		if err := c.limiter.Wait(ctx); err != nil {
 			return nil, waitError(ctx, EndpointToken)
 		}
 		token, err := c.fetch(ctx, t)

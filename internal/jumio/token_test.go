@@ -322,6 +322,59 @@ func TestTokenRate(t *testing.T) {
 	})
 }
 
+// TestTokenRateOverAllDataCenters: the limit is the client's, however many data
+// centers refuse it.
+func TestTokenRateOverAllDataCenters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var requests atomic.Int64
+		c := newPipeClient(t, func(w http.ResponseWriter, _ *http.Request) {
+			requests.Add(1)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		c.cfg.DataCenter = map[string]Credentials{}
+		var running sync.WaitGroup
+		start := time.Now()
+		for _, dataCenter := range []string{"amer-1", "emea-1", "apac-1"} {
+			c.cfg.DataCenter[dataCenter] = Credentials{dataCenter, "secret"}
+		}
+		for dataCenter := range c.cfg.DataCenter {
+			running.Go(func() {
+				for time.Since(start) < 10*time.Second {
+					_, err := c.Details(t.Context(), Workflow{DataCenter: dataCenter, ID: workflowID})
+					if e := (*Error)(nil); !errors.As(err, &e) || e.Code != "token_"+CodeUnauthorized {
+						t.Errorf("%s: got %v", dataCenter, err)
+						return
+					}
+				}
+			})
+		}
+		running.Wait()
+		if n := requests.Load(); n < 45 || n > 60 {
+			t.Errorf("%d token requests in 10 s, want about 5 a second", n)
+		}
+	})
+}
+
+// TestSecretGoesToNoUnknownDataCenter: labels that callbacks make up cost no
+// token request and no memory.
+func TestSecretGoesToNoUnknownDataCenter(t *testing.T) {
+	s := newServer(t, nil, answer(200, "application/json", goodDetails))
+	c := newClient(t, testConfig(s.URL))
+	for i := range 300 {
+		label := fmt.Sprintf("evil-%d", i)
+		if w, err := c.ParseWorkflowHref("https://retrieval." + label + ".jumio.ai" + goodPath); !errors.Is(err, ErrForeignHref) {
+			t.Errorf("the href of %s gave %+v, %v", label, w, err)
+		}
+		e := asError(t, second(c.Details(t.Context(), Workflow{DataCenter: label, ID: workflowID})), CodeNoDataCenter)
+		if strings.Contains(e.Error(), label) {
+			t.Errorf("%q shows the label", e)
+		}
+	}
+	if n := s.tokenRequests.Load(); n != 0 || len(c.tokens.sources) != 0 {
+		t.Errorf("%d token requests, %d tokens remembered, want none", n, len(c.tokens.sources))
+	}
+}
+
 func TestTokenIsNotShown(t *testing.T) {
 	c := newClient(t, testConfig("http://127.0.0.1:8099"))
 	c.tokens.source(target{credentials: testCredentials}).current = newToken("token-mark", time.Hour, time.Now())

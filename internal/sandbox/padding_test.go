@@ -64,6 +64,13 @@ func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 	}
 }
 
+// The sandbox imports no other room, so it has a list of its own.
+func TestDataCentersAreTheClients(t *testing.T) {
+	if diff := cmp.Diff(jumio.DataCenters(), DataCenters); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestDetailsThatCannotBePaddedStayAsTheyAre(t *testing.T) {
 	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 	for kind, size := range map[string]int{"passed-driving-license": 1000, "passed-authentication": 6144, "session-expired": 6144, "odd-empty-data": 6144} {

@@ -1,0 +1,51 @@
+package jumio
+
+import (
+	"maps"
+	"slices"
+)
+
+// dataCenters are in the order of the guide's "Access Token URL".
+var dataCenters = []string{"amer-1", "emea-1", "apac-1"}
+
+// DataCenters gives the labels of Jumio's data centers as they stand in its host
+// names (guide, "Access Token URL").
+func DataCenters() []string { return slices.Clone(dataCenters) }
+
+// trusts tells whether credentials may be sent to a data center: it is one of
+// Jumio's, or somebody has configured it. A callback's href may name any label.
+func (cfg *Config) trusts(dataCenter string) bool {
+	_, configured := cfg.DataCenter[dataCenter]
+	return configured || slices.Contains(dataCenters, dataCenter)
+}
+
+// KnownDataCenters gives the data centers that the client has credentials for:
+// Jumio's in the order of DataCenters, then others by name. The default
+// credentials hold for all of Jumio's. Where several lead to the same endpoint
+// with the same credentials, as with a configured RetrievalURL, only the first
+// is there; "" stands for a configured endpoint with the default credentials.
+func (c *Client) KnownDataCenters() []string {
+	type place struct {
+		origin      string
+		credentials Credentials
+	}
+	labels := DataCenters()
+	for _, label := range slices.Sorted(maps.Keys(c.cfg.DataCenter)) {
+		if !slices.Contains(labels, label) {
+			labels = append(labels, label)
+		}
+	}
+	if c.retrieval != "" {
+		labels = slices.Insert(labels, 0, "")
+	}
+	seen := map[place]bool{}
+	return slices.DeleteFunc(labels, func(label string) bool {
+		t, err := c.cfg.target(label)
+		p := place{t.retrievalOrigin, t.credentials}
+		if err != nil || seen[p] {
+			return true
+		}
+		seen[p] = true
+		return false
+	})
+}
