@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidwall/gjson"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -123,19 +124,27 @@ type StatusResult struct {
 }
 
 // Status asks for the status of a workflow execution (guide, "Get Status").
-// Errors are of type *Error.
+// An answer about another workflow execution or account is an error with
+// CodeDetailsMismatch. Errors are of type *Error.
 func (c *Client) Status(ctx context.Context, w Workflow) (*StatusResult, error) {
 	body, err := c.getWorkflow(ctx, EndpointStatus, w, "/status", smallLimit)
 	if err != nil {
 		return nil, err
 	}
-	answer := readObject(body)
-	workflow := readWorkflow(answer["workflowExecution"])
-	return &StatusResult{
-		Status:        workflow.status,
-		AccountID:     readID(answer["account"]),
-		DefinitionKey: workflow.definitionKey,
-	}, nil
+	var execution workflow
+	var accountID string
+	eachMember(gjson.ParseBytes(body), func(name string, value gjson.Result) {
+		switch name {
+		case "workflowExecution":
+			execution = readWorkflow(value)
+		case "account":
+			accountID = readID(value)
+		}
+	})
+	if err := checkSubject(EndpointStatus, w, execution.id, accountID); err != nil {
+		return nil, err
+	}
+	return &StatusResult{Status: execution.status, AccountID: accountID, DefinitionKey: execution.definitionKey}, nil
 }
 
 // Details gets the details of a workflow execution (guide, "Get Workflow
@@ -173,9 +182,13 @@ func readJSONObject(endpoint string, r io.Reader, limit int64) ([]byte, error) {
 	case int64(len(body)) > limit && endpoint == EndpointDetails:
 		return nil, contentError(endpoint, CodeDetailsTooLarge, "over 32 MiB")
 	case !isJSONObject(body):
-		return nil, contentError(endpoint, CodeInvalidJSON, "the body is not a JSON object")
+		return nil, notJSONObject(endpoint)
 	}
 	return body, nil
+}
+
+func notJSONObject(endpoint string) *Error {
+	return contentError(endpoint, CodeInvalidJSON, "the body is not a JSON object")
 }
 
 func isJSONObject(body []byte) bool {

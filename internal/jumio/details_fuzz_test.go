@@ -18,6 +18,9 @@ func at(value any, names ...string) any {
 
 func text(value any) string {
 	s, _ := value.(string)
+	if utf8.RuneCountInString(s) > maxText {
+		return ""
+	}
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
 }
 
@@ -37,9 +40,10 @@ func FuzzParseDetails(f *testing.F) {
 		guideDetails,
 		`{"workflow":{"status":"\u0000\ud800","definitionKey":1e400,"userReference":"\xff","customerInternalReference":"c"},"account":{"id":"a b"}}`,
 		`{"workflow":{"status":"A","Status":"B","STATUS":"C"},"Account":{"id":"a"},"account":{"Id":"b"}}`,
+		`{"workflow":{"id":"x"},"account":{"id":"y"}}`,
 		`{"workflow":{"definitionKey":"","definitionKey":-0.0},"workflow":null,"account":[{"id":"a"}]}`,
 		`{"credentials":{"id":"c","parts":{"classifier":"FACE","href":"` + partHref("amer-1", "b", "c", "D") + `"}}}`,
-		`{"account":{"id":"a"},"credentials":[{"id":"c","category":"ID","parts":[{"classifier":"FRONT"},{"classifier":"FRONT"},{"Classifier":"BACK"}]}]}`,
+		`{"account":{"id":"` + accountID + `"},"credentials":[{"id":"c","category":"ID","parts":[{"classifier":"FRONT"},{"classifier":"FRONT"},{"Classifier":"BACK"}]}]}`,
 		`{"capabilities":{"a":[{"validFaceMapForAuthentication":"x","credentials":{"id":"f","category":"FACEMAP"}}]}}`,
 		`{"credentials":[[],{},{"parts":[[],{}]}],"capabilities":{"a":1}}`,
 		"[]", "null", "{", "{}{}", "\ufeff{}", " {} ",
@@ -57,21 +61,26 @@ func FuzzParseDetails(f *testing.F) {
 		in.UseNumber()
 		decodeErr := in.Decode(&tree)
 		_, isObject := tree.(map[string]any)
-		if whole := decodeErr == nil && strings.Trim(body[in.InputOffset():], " \t\r\n") == ""; (err == nil) != (whole && isObject) {
-			t.Fatalf("error %v", err)
+		account, id := idOrNone(text(at(tree, "account", "id"))), idOrNone(text(at(tree, "workflow", "id")))
+		code := ""
+		if whole := decodeErr == nil && strings.Trim(body[in.InputOffset():], " \t\r\n") == ""; !whole || !isObject {
+			code = CodeInvalidJSON
+		} else if (account != "" && !strings.EqualFold(account, accountID)) || (id != "" && !strings.EqualFold(id, workflowID)) {
+			code = CodeDetailsMismatch
 		}
-		if err != nil {
+		if code != "" {
+			wantCode(t, err, code)
 			return
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		definitionKey := text(at(tree, "workflow", "definitionKey"))
-		if number, ok := at(tree, "workflow", "definitionKey").(json.Number); ok {
+		if number, ok := at(tree, "workflow", "definitionKey").(json.Number); ok && len(number) <= maxText {
 			definitionKey = number.String()
 		}
-		account := text(at(tree, "account", "id"))
-		if !validID(account) {
-			account = ""
-		}
 		for name, field := range map[string][2]string{
+			"workflow.id":               {d.WorkflowID, id},
 			"status":                    {d.Status, text(at(tree, "workflow", "status"))},
 			"account.id":                {d.AccountID, account},
 			"definitionKey":             {d.DefinitionKey, definitionKey},
@@ -81,6 +90,12 @@ func FuzzParseDetails(f *testing.F) {
 			if field[0] != field[1] || !utf8.ValidString(field[0]) || strings.Contains(field[0], "\x00") {
 				t.Errorf("%s is %q, want %q", name, field[0], field[1])
 			}
+		}
+		if len(d.Parts)+len(d.Missing) > maxParts+1 {
+			t.Errorf("%d parts, %d missing", len(d.Parts), len(d.Missing))
+		}
+		if d.MissingCount() > len(d.Missing) {
+			return // over the limits
 		}
 		listed := map[string]int{}
 		for _, p := range d.Parts {

@@ -1,10 +1,17 @@
 package jumio
 
 import (
-	"errors"
+	"cmp"
+	"io"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func partHref(dataCenter, account, credential, classifier string) string {
@@ -41,7 +48,12 @@ func TestParseDetails(t *testing.T) {
 	}{
 		"the guide's example": {
 			guideDetails,
-			Details{Status: "PROCESSED", AccountID: accountID, DefinitionKey: "2", Parts: []Part{frontPart}},
+			Details{WorkflowID: workflowID, Status: "PROCESSED", AccountID: accountID, DefinitionKey: "2", Parts: []Part{frontPart}},
+		},
+		"texts that are too long": {
+			`{"workflow":{"status":"` + strings.Repeat("x", 4097) + `","definitionKey":` + strings.Repeat("1", 4097) + `,"userReference":"` +
+				strings.Repeat(`\ud83d\ude00`, 4096) + `","customerInternalReference":"` + strings.Repeat(`\u0000`, 4097) + `"}}`,
+			Details{UserReference: strings.Repeat("\U0001f600", 4096)},
 		},
 		"all fields": {
 			`{"workflow":{"status":"PROCESSED","definitionKey":10011,"userReference":"u\u0000r","customerInternalReference":"c"},"account":{"id":"a"}}`,
@@ -103,7 +115,7 @@ func TestParseDetails(t *testing.T) {
 		},
 		"facemap with a foreign href, two credentials": {
 			`{"account":{"id":"a"},"capabilities":{"liveness":[{"validFaceMapForAuthentication":"https://evil.example/x","credentials":[{"id":"f","category":"FACEMAP"},{"id":"g","category":"FACEMAP"}]}]}}`,
-			Details{AccountID: "a", Missing: []MissingPart{{Part{"a", "", "FACEMAP", "FACEMAP"}, "no credential id"}}},
+			Details{AccountID: "a", Missing: []MissingPart{{Part{"a", "", "FACEMAP", "FACEMAP"}, "no credential id", 1}}},
 		},
 		"parts that no address can be built for": {
 			`{"account":{"id":"a"},"credentials":[
@@ -111,23 +123,22 @@ func TestParseDetails(t *testing.T) {
 			   {"id":"../c","category":"ID","parts":[{"classifier":"FRONT"},{"classifier":"BACK"}]},
 			   {"id":"c","category":"JANE DOE","parts":[{},{"classifier":"JANE DOE"},{"classifier":"a/b"}]}]}`,
 			Details{AccountID: "a", Missing: []MissingPart{
-				{Part{"a", "", "ID", "FRONT"}, "no credential id"},
-				{Part{"a", "", "ID", "BACK"}, "no credential id"},
-				{Part{"a", "c", "", ""}, "no classifier"},
+				{Part{"a", "", "ID", "FRONT"}, "no credential id", 1},
+				{Part{"a", "", "ID", "BACK"}, "no credential id", 1},
+				{Part{"a", "c", "", ""}, "no classifier", 1},
 			}},
 		},
 	}
 	c := newClient(t, testConfig("http://127.0.0.1:8099"))
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := c.ParseDetails([]byte(tt.body), testWorkflow)
+			w := testWorkflow
+			w.AccountID = cmp.Or(tt.want.AccountID, accountID)
+			got, err := c.ParseDetails([]byte(tt.body), w)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Parts = append([]Part(nil), got.Parts...); len(got.Missing) == 0 {
-				got.Missing = nil
-			}
-			if diff := cmp.Diff(tt.want, *got); diff != "" {
+			if diff := gocmp.Diff(tt.want, *got, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -144,9 +155,9 @@ func TestParseDetailsWithoutAccount(t *testing.T) {
 	}
 	want := &Details{
 		Parts:   []Part{{"a", "f", "FACEMAP", "FACEMAP"}}, // the capability's href knew the account
-		Missing: []MissingPart{{Part{"", "c", "ID", "FRONT"}, "no account id"}},
+		Missing: []MissingPart{{Part{"", "c", "ID", "FRONT"}, "no account id", 1}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -154,8 +165,136 @@ func TestParseDetailsWithoutAccount(t *testing.T) {
 func TestParseDetailsRefusesWhatIsNoObject(t *testing.T) {
 	c := newClient(t, testConfig("http://127.0.0.1:8099"))
 	for _, body := range []string{"", "null", "[]", `"x"`, "{", "<html>", "{}x"} {
-		if _, err := c.ParseDetails([]byte(body), testWorkflow); !errors.Is(err, ErrNotJSONObject) {
-			t.Errorf("%q: got %v", body, err)
+		wantCode(t, second(c.ParseDetails([]byte(body), testWorkflow)), CodeInvalidJSON)
+	}
+}
+
+// These are the bodies of answers about something else than testWorkflow,
+// and of those that are about it; %s is workflow or workflowExecution.
+var (
+	otherSubjects = map[string]string{
+		"another workflow execution":                 `{"%s":{"id":"99999999-xxxx-xxxx-xxxx-xxxxxxxxxxxx","status":"PROCESSED"},"account":{"id":"` + accountID + `"}}`,
+		"another account":                            `{"%s":{"id":"` + workflowID + `","status":"PROCESSED"},"account":{"id":"99999999-xxxx-xxxx-xxxx-xxxxxxxxxxxx"}}`,
+		"another workflow execution, no account":     `{"%s":{"id":"99999999-xxxx-xxxx-xxxx-xxxxxxxxxxxx","status":"PROCESSED"}}`,
+		"another account, no workflow execution":     `{"account":{"id":"99999999-xxxx-xxxx-xxxx-xxxxxxxxxxxx"}}`,
+		"the right workflow execution and another":   `{"%s":{"id":"` + workflowID + `","id":"99999999-xxxx-xxxx-xxxx-xxxxxxxxxxxx"}}`,
+		"the workflow execution's id as the account": `{"account":{"id":"` + workflowID + `"}}`,
+	}
+	sameSubjects = map[string]string{
+		"both ids":           `{"%s":{"id":"` + workflowID + `","status":"PROCESSED"},"account":{"id":"` + accountID + `"}}`,
+		"in capital letters": `{"%s":{"id":"` + strings.ToUpper(workflowID) + `"},"account":{"id":"` + strings.ToUpper(accountID) + `"}}`,
+		"none":               `{"%s":{"status":"PROCESSED"}}`,
+		"ids that are none":  `{"%s":{"id":7},"account":{"id":"../x"}}`,
+	}
+)
+
+// TestDetailsOfSomethingElse: an answer about another workflow execution or
+// account is an error, which names no id.
+func TestDetailsOfSomethingElse(t *testing.T) {
+	var body string
+	s := newServer(t, nil, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+	c := newClient(t, testConfig(s.URL))
+	ask := map[string]func(name string) error{
+		EndpointDetails: func(format string) error {
+			return second(c.ParseDetails([]byte(strings.ReplaceAll(format, "%s", "workflow")), testWorkflow))
+		},
+		EndpointStatus: func(format string) error {
+			body = strings.ReplaceAll(format, "%s", "workflowExecution")
+			return second(c.Status(t.Context(), testWorkflow))
+		},
+	}
+	for endpoint, ask := range ask {
+		for name, format := range otherSubjects {
+			t.Run(endpoint+"/"+name, func(t *testing.T) {
+				e := asError(t, ask(format), CodeDetailsMismatch)
+				if e.Endpoint != endpoint || e.Verdict != EndAttempt || strings.Contains(e.Error(), "xxxx") {
+					t.Errorf("got %#v, %v", e, e)
+				}
+			})
 		}
+		for name, format := range sameSubjects {
+			t.Run(endpoint+"/"+name, func(t *testing.T) {
+				if err := ask(format); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	if _, err := c.ParseDetails([]byte(`{"account":{"id":"any"}}`), Workflow{ID: workflowID}); err != nil {
+		t.Errorf("an account that was not asked for: %v", err)
+	}
+}
+
+// TestDetailsOverTheLimits: parts beyond 500, and those of credentials beyond
+// 1,000, are counted.
+func TestDetailsOverTheLimits(t *testing.T) {
+	list := func(n int, element string) string {
+		var elements []string
+		for i := range n {
+			elements = append(elements, strings.ReplaceAll(element, "#", strconv.Itoa(i)))
+		}
+		return strings.Join(elements, ",")
+	}
+	tests := map[string]struct {
+		body           string
+		parts, missing int
+		count          int
+	}{
+		"as many as allowed": {`{"credentials":[{"id":"c","parts":[` + list(500, `{"classifier":"P#"}`) + `]}]}`, 500, 0, 0},
+		"parts":              {`{"credentials":[{"id":"c","parts":[` + list(503, `{"classifier":"P#"}`) + `]}]}`, 500, 1, 3},
+		"parts that are missing anyway": {
+			`{"credentials":[{"id":"c","parts":[{},` + list(501, `{"classifier":"P#"}`) + `]}]}`, 499, 2, 3,
+		},
+		"credentials": {
+			`{"credentials":[` + list(1000, `{"id":"c#"}`) + `,` + list(2, `{"id":"d#","parts":[{"classifier":"P"},{"classifier":"Q"},7]}`) + `]}`, 0, 1, 4,
+		},
+		"facemaps": {
+			`{"capabilities":{"liveness":[{},` + list(502, `{"validFaceMapForAuthentication":"`+partHref("amer-1", "a", "f#", "FACEMAP")+`"}`) + `]}}`, 500, 1, 2,
+		},
+		"capabilities": {
+			`{"capabilities":{` + list(1000, `"a#":{}`) + `,"b":{"validFaceMapForAuthentication":"` + partHref("amer-1", "a", "f", "FACEMAP") + `"}}}`, 1, 0, 0,
+		},
+	}
+	c := newClient(t, testConfig("http://127.0.0.1:8099"))
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d, err := c.ParseDetails([]byte(tt.body), testWorkflow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(d.Parts) != tt.parts || len(d.Missing) != tt.missing || d.MissingCount() != tt.count {
+				t.Errorf("%d parts, %d entries of missing ones that stand for %d", len(d.Parts), len(d.Missing), d.MissingCount())
+			}
+			if n := len(d.Missing); n > 0 && d.Missing[n-1].Reason != "too many parts" {
+				t.Errorf("the last one is %+v", d.Missing[n-1])
+			}
+		})
+	}
+}
+
+// TestHostileDetails: what costs much to read carelessly costs little memory
+// and time, and the lists stay short.
+func TestHostileDetails(t *testing.T) {
+	c := newClient(t, testConfig("http://127.0.0.1:8099"))
+	for name, body := range hostileDetails(2 << 20) {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			d, err := c.ParseDetails(body, testWorkflow)
+			runtime.ReadMemStats(&after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := int(after.TotalAlloc - before.TotalAlloc); n > 3*len(body) {
+				t.Errorf("%d bytes of details took %d bytes", len(body), n)
+			}
+			if took := time.Since(start); took > 5*time.Second { // quadratic would be a minute
+				t.Errorf("took %v", took)
+			}
+			if n := len(d.Parts) + len(d.Missing); n > 501 {
+				t.Errorf("%d entries", n)
+			}
+		})
 	}
 }

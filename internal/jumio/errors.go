@@ -34,6 +34,7 @@ const (
 	// A 200 that is of no use.
 	CodeInvalidJSON     = "invalid_json"      // not a JSON object; a token answer without a usable token
 	CodeDetailsTooLarge = "details_too_large" // over 32 MiB
+	CodeDetailsMismatch = "details_mismatch"  // details, or a status, of another workflow execution or account
 	CodeImageEmpty      = "image_empty"       // 0 bytes
 	CodeImageTruncated  = "image_truncated"   // ends before its Content-Length or its end marker
 	CodeImageType       = "image_type"        // HTML, JSON, or a type that contradicts the content
