@@ -286,7 +286,9 @@ func TestHostileDetails(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := int(after.TotalAlloc - before.TotalAlloc); n > 3*len(body) {
+			// It is less than 3 times (BenchmarkParseDetails); with the race
+			// detector, each small allocation is a larger one.
+			if n := int(after.TotalAlloc - before.TotalAlloc); n > 8*len(body) { //nolint:gosec // a few MiB
 				t.Errorf("%d bytes of details took %d bytes", len(body), n)
 			}
 			if took := time.Since(start); took > 5*time.Second { // quadratic would be a minute
