@@ -37,8 +37,8 @@ const (
 	CodeDetailsMismatch = "details_mismatch"  // details, or a status, of another workflow execution or account
 	CodeImageEmpty      = "image_empty"       // 0 bytes
 	CodeImageTruncated  = "image_truncated"   // ends before its Content-Length or its end marker
-	CodeImageType       = "image_type"        // HTML, JSON, or a type that contradicts the content
-	CodeImageBroken     = "image_broken"      // JPEG or PNG with an unreadable header
+	CodeImageType       = "image_type"        // neither JPEG nor PNG, or a facemap of a type not known; or content that contradicts its type
+	CodeImageBroken     = "image_broken"      // JPEG or PNG with an unreadable header, over 100,000 pixels a side or a gigapixel
 	CodeImageTooLarge   = "image_too_large"   // over Config.MaxImageBytes
 
 	// No request was made.

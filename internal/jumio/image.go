@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"image"
 	"image/jpeg"
@@ -12,13 +12,14 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // Image is the content of a part.
 type Image struct {
-	// ContentType is image/jpeg or image/png, and for a facemap also the media
-	// type that came with it.
+	// ContentType is image/jpeg or image/png, and for a facemap also one of
+	// facemapTypes.
 	ContentType string
 	SHA256      [sha256.Size]byte
 	// Width and Height are in pixels, 0 if unknown.
@@ -31,6 +32,18 @@ const (
 	typeJPEG   = "image/jpeg"
 	typePNG    = "image/png"
 	typeBinary = "application/octet-stream"
+)
+
+// facemapTypes are the media types of facemaps that are no images. Jumio says
+// only that they are binary, so these are those that binary data has, none of
+// which a browser would run. The second is what S3 says by default.
+var facemapTypes = []string{typeBinary, "binary/octet-stream", "application/zip", "application/x-facetec"}
+
+// The largest images, far beyond what a camera takes. They bound what a header
+// can make a reader allocate, and fit Postgres' integer.
+const (
+	maxSide   = 100_000
+	maxPixels = 1_000_000_000
 )
 
 // The bytes that the formats begin and end with.
@@ -146,10 +159,10 @@ func (i *Image) inspect(contentType string, isFacemap bool) error {
 		}
 	case !isFacemap:
 		return imageError(CodeImageType, "the Content-Type is neither JPEG nor PNG")
-	case isText(header, i.Data):
-		return imageError(CodeImageType, "text instead of a facemap")
-	case content != "" && strings.HasPrefix(header, "image/"):
-		return imageError(CodeImageType, "the content is not what the Content-Type says")
+	case !slices.Contains(facemapTypes, header):
+		return imageError(CodeImageType, "the Content-Type is none of a facemap")
+	case isDocument(i.Data):
+		return imageError(CodeImageType, "a text or document instead of a facemap")
 	}
 	i.ContentType = header
 	if content != "" {
@@ -159,15 +172,11 @@ func (i *Image) inspect(contentType string, isFacemap bool) error {
 	return nil
 }
 
-// isText tells whether what should be a facemap is HTML, JSON or other text, by
-// its header or by its content.
-func isText(header string, data []byte) bool {
-	for _, word := range []string{"text/", "json", "xml", "html"} {
-		if strings.Contains(header, word) {
-			return true
-		}
-	}
-	return strings.HasPrefix(http.DetectContentType(data), "text/html") || json.Valid(data)
+// isDocument tells whether what should be a facemap is a text (HTML, XML, JSON,
+// a script, …) or a PDF.
+func isDocument(data []byte) bool {
+	content := http.DetectContentType(data)
+	return strings.HasPrefix(content, "text/") || content == "application/pdf"
 }
 
 // measure sets the dimensions of a JPEG or PNG and looks for its end. The
@@ -190,11 +199,23 @@ func (i *Image) measure() error {
 	var badJPEG jpeg.UnsupportedError
 	var badPNG png.UnsupportedError
 	switch {
-	case errors.As(err, &badJPEG), errors.As(err, &badPNG):
-		return nil // a rare variant, not a broken one
+	case errors.As(err, &badPNG):
+		// A rare variant, or a size that DecodeConfig cannot multiply. It has
+		// read the whole of the header's chunk (PNG, section 11.2.1).
+		return checkSize(int64(binary.BigEndian.Uint32(i.Data[16:])), int64(binary.BigEndian.Uint32(i.Data[20:])))
+	case errors.As(err, &badJPEG):
+		return nil // a rare variant, not a broken one; a side has 16 bits
 	case err != nil:
 		return imageError(CodeImageBroken, "the image's header is unreadable")
 	}
 	i.Width, i.Height = cfg.Width, cfg.Height
+	return checkSize(int64(cfg.Width), int64(cfg.Height))
+}
+
+// checkSize refuses dimensions, in pixels, that no image of a camera has.
+func checkSize(width, height int64) error {
+	if width > maxSide || height > maxSide || width*height > maxPixels {
+		return imageError(CodeImageBroken, "the header names a size that no image has")
+	}
 	return nil
 }

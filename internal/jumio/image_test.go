@@ -3,13 +3,16 @@ package jumio
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"image"
 	"image/color"
 	"image/jpeg"
 	"image/png"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +49,22 @@ func drawJPEG(t *testing.T) []byte {
 	return buf.Bytes()
 }
 
+// pngOfSize changes what a PNG's header says.
+func pngOfSize(data []byte, width, height uint32) []byte {
+	header := binary.BigEndian.AppendUint32([]byte("IHDR"), width)
+	header = binary.BigEndian.AppendUint32(header, height)
+	header = append(header, data[24:29]...)
+	header = binary.BigEndian.AppendUint32(header, crc32.ChecksumIEEE(header))
+	return slices.Concat(data[:12], header, data[33:])
+}
+
+// jpegOfSize changes what a JPEG's header says.
+func jpegOfSize(data []byte, side uint16) []byte {
+	i := bytes.Index(data, []byte{0xff, 0xc0}) + 5
+	size := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, side), side)
+	return slices.Concat(data[:i], size, data[i+4:])
+}
+
 // TestImageContent is the table of what an image may be.
 func TestImageContent(t *testing.T) {
 	pngData, jpegData := drawPNG(t), drawJPEG(t)
@@ -74,6 +93,23 @@ func TestImageContent(t *testing.T) {
 		"facemap as binary data":               {facemap: true, contentType: "application/octet-stream", body: binary, wantType: "application/octet-stream", unmeasured: true},
 		"facemap of another type":              {facemap: true, contentType: "application/x-facetec", body: binary, wantType: "application/x-facetec", unmeasured: true},
 
+		"facemap as binary data of S3's type": {facemap: true, contentType: "binary/octet-stream", body: binary, wantType: "binary/octet-stream", unmeasured: true},
+		"facemap as an archive":               {facemap: true, contentType: "application/zip", body: append([]byte("PK\x03\x04"), binary...), wantType: "application/zip", unmeasured: true},
+
+		"PNG of 2^31-1 pixels a side":        {contentType: "image/png", body: pngOfSize(pngData, 1<<31-1, 1<<31-1), code: CodeImageBroken},
+		"PNG of 2^31-1 by 1 pixels":          {contentType: "image/png", body: pngOfSize(pngData, 1<<31-1, 1), code: CodeImageBroken},
+		"PNG of 2^32-1 by 1 pixels":          {contentType: "image/png", body: pngOfSize(pngData, 1<<32-1, 1), code: CodeImageBroken},
+		"PNG of 1 by 100,001 pixels":         {contentType: "image/png", body: pngOfSize(pngData, 1, 100_001), code: CodeImageBroken},
+		"PNG of over a gigapixel":            {contentType: "image/png", body: pngOfSize(pngData, 40_000, 25_001), code: CodeImageBroken},
+		"JPEG of over a gigapixel":           {contentType: "image/jpeg", body: jpegOfSize(jpegData, 65_535), code: CodeImageBroken},
+		"facemap: PNG of 2^31-1 pixels":      {facemap: true, contentType: "application/octet-stream", body: pngOfSize(pngData, 1<<31-1, 1<<31-1), code: CodeImageBroken},
+		"facemap: binary that says script":   {facemap: true, contentType: "application/javascript", body: binary, code: CodeImageType},
+		"facemap: JPEG that says script":     {facemap: true, contentType: "application/javascript", body: jpegData, code: CodeImageType},
+		"facemap: SVG":                       {facemap: true, contentType: "image/svg+xml", body: []byte("<svg/>"), code: CodeImageType},
+		"facemap: PDF":                       {facemap: true, contentType: "application/pdf", body: []byte("%PDF-1.7\x00"), code: CodeImageType},
+		"facemap: script that says binary":   {facemap: true, contentType: "application/octet-stream", body: []byte("alert(1) // <script>"), code: CodeImageType},
+		"facemap: XML that says binary":      {facemap: true, contentType: "application/octet-stream", body: []byte("<?xml version='1.0'?><a/>"), code: CodeImageType},
+		"facemap: PDF that says binary":      {facemap: true, contentType: "application/octet-stream", body: []byte("%PDF-1.7\x00"), code: CodeImageType},
 		"0 bytes":                            {contentType: "image/png", body: nil, code: CodeImageEmpty},
 		"0 bytes of a facemap":               {facemap: true, contentType: "application/octet-stream", body: nil, code: CodeImageEmpty},
 		"HTML with status 200":               {contentType: "text/html", body: html, code: CodeImageType},
@@ -164,6 +200,20 @@ func TestImageChunksBreakOff(t *testing.T) {
 	})
 	_, err := newClient(t, testConfig(s.URL)).Image(t.Context(), "amer-1", frontPart)
 	wantCode(t, err, CodeImageTruncated)
+}
+
+// The largest size that is let through fits the database's integer.
+func TestImageSizeLimit(t *testing.T) {
+	for _, tt := range []struct {
+		width, height uint32
+		ok            bool
+	}{
+		{100_000, 10_000, true}, {10_000, 100_000, true}, {100_000, 10_001, false}, {100_001, 1, false}, {1 << 31, 1 << 31, false},
+	} {
+		if err := checkSize(int64(tt.width), int64(tt.height)); (err == nil) != tt.ok {
+			t.Errorf("%d by %d: %v", tt.width, tt.height, err)
+		}
+	}
 }
 
 // TestImageLimit: with and without a Content-Length, below, at and above the
