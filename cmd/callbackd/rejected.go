@@ -23,8 +23,8 @@ func newRejectedCommand(p *process) *cobra.Command {
 	rejected := &cobra.Command{
 		Use:   "rejected",
 		Short: "Looks at rejected callbacks, and takes one in as if it had been accepted",
-		Long: `What was refused with 400 or 403 is kept, up to CALLBACKD_REJECTED_PER_HOUR, so
-that a wrong allowlist loses nothing. The ID is the X-Request-Id of the answer.`,
+		Long: `What was refused with 400 or 403 is kept, up to CALLBACKD_REJECTED_PER_HOUR, to be
+replayed after a wrong allowlist. The ID is the X-Request-Id of the answer.`,
 	}
 	var limit int
 	list := &cobra.Command{
