@@ -24,6 +24,7 @@ const (
 	detailHeaderMissing  = "a trusted proxy sent no client address header"
 	detailHeaderRefused  = "the client address header holds something unreadable where the address should stand"
 	detailAllTrusted     = "the client address header names only trusted proxies"
+	detailNoSource       = "a trusted proxy named no client in a PROXY header"
 )
 
 // clientResolver works out a request's client address. Reading the header's
@@ -32,7 +33,7 @@ const (
 // take any text for a port, and use the last of several single-address headers.
 type clientResolver struct {
 	header  string
-	trusted []netip.Prefix
+	trusted []netip.Prefix // whose header is believed
 	walk    realclientip.RightmostTrustedRangeStrategy
 }
 

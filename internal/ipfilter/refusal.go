@@ -41,7 +41,7 @@ func (l *refusalLog) warn(message string, fields func() []zap.Field) {
 
 func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail, advice string) {
 	f.refusals.warn("request refused", func() []zap.Field {
-		believed := contains(f.cfg.TrustedProxies, peer)
+		believed := contains(f.client.trusted, peer)
 		fields := []zap.Field{
 			zap.String("reason", d.Reason),
 			zap.String("peer", r.RemoteAddr),
@@ -63,6 +63,9 @@ func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail
 func (f *Filter) advice(r *http.Request, peer, addr netip.Addr) string {
 	if !private(addr) {
 		return ""
+	}
+	if f.cfg.ProxyProtocol {
+		return adviceProxyHeader
 	}
 	named := f.client.chain(r.Header)
 	if addr != peer {
