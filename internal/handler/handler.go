@@ -52,8 +52,8 @@ type Options struct {
 	// UserReferenceKey: when not empty, a userReference must be signed with it.
 	UserReferenceKey string
 	// Check returns the client's address (zero when there is none to be had) and
-	// why it is refused: a short code, optionally ": " and a detail; empty when
-	// it is allowed.
+	// why it is refused: a short code, optionally ": " and a detail, in which
+	// nothing is a stranger's text, for it is logged; empty when it is allowed.
 	Check func(*http.Request) (addr netip.Addr, reason string)
 	Store Store
 	// Logger gets one line for each request on the callback path.
