@@ -115,9 +115,10 @@ type Filter struct {
 
 	// Owned by Run's goroutine.
 	known    map[hostAddr]Address
-	outcomes map[string]string // the last outcome of each host
-	loaded   bool              // the memory has been read
-	unsaved  bool              // known holds what the memory does not
+	outcomes map[string]string       // the last outcome of each host
+	leftOut  map[string][]netip.Addr // of each host, as last logged
+	loaded   bool                    // the memory has been read
+	unsaved  bool                    // known holds what the memory does not
 }
 
 // New builds a Filter. The built-in lists and cfg.AllowedCIDRs hold at once; the
@@ -162,6 +163,7 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 		misses:        rate.NewLimiter(rate.Every(missInterval), 1),
 		known:         make(map[hostAddr]Address),
 		outcomes:      make(map[string]string),
+		leftOut:       make(map[string][]netip.Addr),
 	}
 	if f.static, err = builtInAddrs(cfg.JumioIPs, m); err != nil {
 		return nil, err

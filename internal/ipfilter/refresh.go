@@ -127,6 +127,7 @@ func (f *Filter) judge(a, b lookup) {
 	outcome := combine(a, b)
 	f.metrics.refreshes.WithLabelValues(a.host, outcome).Inc()
 	f.logOutcome(a, b, outcome)
+	f.logLeftOut(a.host, slices.Concat(a.leftOut, b.leftOut))
 	if outcome != outcomeOK && outcome != outcomePartial {
 		return
 	}
