@@ -305,8 +305,8 @@ func (i *instance) close() {
 // addressMemory keeps the allowlist's addresses in the database.
 type addressMemory struct{ store *store.Store }
 
-func (m addressMemory) LoadAddresses(ctx context.Context) ([]ipfilter.Address, error) {
-	rows, err := m.store.LoadAddresses(ctx)
+func (m addressMemory) LoadAddresses(ctx context.Context, hosts []string) ([]ipfilter.Address, error) {
+	rows, err := m.store.LoadAddresses(ctx, hosts)
 	list := make([]ipfilter.Address, len(rows))
 	for i, r := range rows {
 		list[i] = ipfilter.Address(r)

@@ -57,6 +57,12 @@ func (f *Filter) logLeftOut(host string, addrs []netip.Addr) {
 		return
 	}
 	f.leftOut[host] = addrs
-	f.log.Warn("addresses in DNS are not public and left out", zap.String("host", host),
-		zap.Stringers("addresses", addrs[:min(len(addrs), maxLoggedAddresses)]), zap.Int("count", len(addrs)))
+	f.log.Warn("addresses in DNS are not public and left out", append(logged(addrs), zap.String("host", host))...)
+}
+
+func logged(addrs []netip.Addr) []zap.Field {
+	return []zap.Field{
+		zap.Stringers("addresses", addrs[:min(len(addrs), maxLoggedAddresses)]),
+		zap.Int("count", len(addrs)),
+	}
 }
