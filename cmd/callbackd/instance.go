@@ -123,8 +123,9 @@ func newRegistry() *prometheus.Registry {
 
 func (i *instance) newFilter(reg prometheus.Registerer) (err error) {
 	i.filter, err = ipfilter.New(ipfilter.Config{
-		TrustedProxies: i.cfg.TrustedProxies, ClientIPHeader: i.cfg.ClientIPHeader, AllowedCIDRs: i.cfg.AllowedCIDRs,
-		JumioIPs: i.cfg.JumioIPs, JumioHosts: i.cfg.JumioHosts,
+		TrustedProxies: i.cfg.TrustedProxies, ClientIPHeader: i.cfg.ClientIPHeader, ProxyProtocol: i.cfg.ProxyProtocol,
+		AllowedCIDRs: i.cfg.AllowedCIDRs,
+		JumioIPs:     i.cfg.JumioIPs, JumioHosts: i.cfg.JumioHosts,
 		DNSServer: i.cfg.DNSServer, DNSRefresh: i.cfg.DNSRefresh, DNSGrace: i.cfg.DNSGrace,
 	}, addressMemory{i.store}, i.log, ipfilter.NewMetrics(reg))
 	return err
@@ -304,8 +305,8 @@ func (i *instance) close() {
 // addressMemory keeps the allowlist's addresses in the database.
 type addressMemory struct{ store *store.Store }
 
-func (m addressMemory) LoadAddresses(ctx context.Context) ([]ipfilter.Address, error) {
-	rows, err := m.store.LoadAddresses(ctx)
+func (m addressMemory) LoadAddresses(ctx context.Context, hosts []string) ([]ipfilter.Address, error) {
+	rows, err := m.store.LoadAddresses(ctx, hosts)
 	list := make([]ipfilter.Address, len(rows))
 	for i, r := range rows {
 		list[i] = ipfilter.Address(r)

@@ -23,8 +23,8 @@ func newRejectedCommand(p *process) *cobra.Command {
 	rejected := &cobra.Command{
 		Use:   "rejected",
 		Short: "Looks at rejected callbacks, and takes one in as if it had been accepted",
-		Long: `What was refused with 400 or 403 is kept, up to CALLBACKD_REJECTED_PER_HOUR, so
-that a wrong allowlist loses nothing. The ID is the X-Request-Id of the answer.`,
+		Long: `What was refused with 400 or 403 is kept, up to CALLBACKD_REJECTED_PER_HOUR, to be
+replayed after a wrong allowlist. The ID is the X-Request-Id of the answer.`,
 	}
 	var limit int
 	list := &cobra.Command{
@@ -93,7 +93,7 @@ func listRejected(ctx context.Context, p *process, s *store.Store, limit int) er
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tRECEIVED\tADDRESS\tBYTES\tREPLAYED\tREASON")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", r.ID, stamp(r.ReceivedAt), address(r), len(r.Body), stamp(r.ReplayedAt), r.Reason)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", r.ID, stamp(r.ReceivedAt), address(r), len(r.Body), stamp(r.ReplayedAt), plainReason(r.Reason))
 	}
 	return w.Flush()
 }
@@ -105,7 +105,7 @@ func showRejected(ctx context.Context, p *process, s *store.Store, id string) er
 	}
 	// Quoted, since a stranger's bytes may hold a terminal's control codes.
 	_, err = fmt.Fprintf(p.stdout, "id            %s\nreceived      %s\naddress       %s\nreason        %s\ncontent type  %s\nreplayed      %s\nbody          %s\n",
-		r.ID, stamp(r.ReceivedAt), address(r), r.Reason, strconv.Quote(r.ContentType), stamp(r.ReplayedAt), printable(r.Body))
+		r.ID, stamp(r.ReceivedAt), address(r), plainReason(r.Reason), strconv.Quote(r.ContentType), stamp(r.ReplayedAt), printable(r.Body))
 	return err
 }
 
@@ -137,6 +137,16 @@ func address(r store.RejectedRow) string {
 		return "-"
 	}
 	return r.SourceIP.String()
+}
+
+// plainReason is a reason as callbackd writes it, anything else as a Go string: a
+// receiver's database role may insert any text.
+func plainReason(reason string) string {
+	quoted := strconv.Quote(reason)
+	if quoted[1:len(quoted)-1] == reason {
+		return reason
+	}
+	return quoted
 }
 
 // printable is JSON as it is, anything else as a Go string, and so is JSON with

@@ -31,7 +31,7 @@ type Config struct {
 	CallbackPath string `env:"CALLBACKD_CALLBACK_PATH" envDefault:"/jumio/callback" secret:"yes" want:"an absolute path of unescaped letters, digits and -._~!$&'()+,;=:@ in at most 240 characters, without empty, . or .. segments or a trailing slash, other than /healthz and /readyz" help:"path that Jumio posts to; may hold an unguessable part, so it is treated as a secret"`
 	// TrustedProxies and AllowedCIDRs are masked; a bare address is a /32 or /128.
 	TrustedProxies []netip.Prefix `env:"CALLBACKD_TRUSTED_PROXIES" want:"CIDRs or addresses separated by commas, such as 10.0.0.0/8,192.0.2.7" help:"CIDRs of load balancers whose client address headers are believed"`
-	ClientIPHeader string         `env:"CALLBACKD_CLIENT_IP_HEADER" envDefault:"X-Forwarded-For" want:"the name of an HTTP header such as X-Forwarded-For, Forwarded or X-Real-IP" help:"header with the client address: also Forwarded (RFC 7239), or any single-address header such as X-Real-IP"`
+	ClientIPHeader string         `env:"CALLBACKD_CLIENT_IP_HEADER" envDefault:"X-Forwarded-For" want:"the name of an HTTP header such as X-Forwarded-For, Forwarded or X-Real-IP" help:"header with the client address: also Forwarded (RFC 7239), or any single-address header such as X-Real-IP; has no effect with the PROXY protocol"`
 	ProxyProtocol  bool           `env:"CALLBACKD_PROXY_PROTOCOL" envDefault:"false" want:"true or false" help:"PROXY protocol v1 and v2 on the callback listener, from trusted proxies only"`
 	AllowedCIDRs   []netip.Prefix `env:"CALLBACKD_ALLOWED_CIDRS" want:"CIDRs or addresses separated by commas, such as 203.0.113.0/24,2001:db8::7" help:"addresses allowed besides Jumio's"`
 	// JumioIPs names built-in address lists (us, eu, sg), in lower case; empty for "none".
@@ -52,7 +52,7 @@ type Config struct {
 	// UserReferenceKey is the HMAC-SHA-256 key of userReference; empty turns the check off. A secret.
 	UserReferenceKey string `env:"CALLBACKD_USER_REFERENCE_KEY" secret:"yes" want:"a key" help:"when set, a callback's userReference must carry our signature (callbackd sign makes it); unsigned or wrong: 403"`
 	// RejectedPerHour is a number of rejected callbacks; 0 keeps none.
-	RejectedPerHour int `env:"CALLBACKD_REJECTED_PER_HOUR" envDefault:"600" want:"a whole number of at least 0" help:"at most this many rejected callbacks are kept an hour by one instance; 0 keeps none"`
+	RejectedPerHour int `env:"CALLBACKD_REJECTED_PER_HOUR" envDefault:"600" want:"a whole number of at least 0" help:"at most this many rejected callbacks are kept in any 60 minutes by one instance, half of them reserved for allowed addresses; 0 keeps none"`
 
 	Receive        bool `env:"CALLBACKD_RECEIVE" envDefault:"true" want:"true or false" help:"false: no callback listener, a worker-only instance"`
 	MigrateOnStart bool `env:"CALLBACKD_MIGRATE_ON_START" envDefault:"false" want:"true or false" help:"serve brings the schema up to date before it starts (one instance does it, the others wait)"`

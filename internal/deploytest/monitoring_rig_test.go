@@ -30,7 +30,7 @@ const (
 
 	monitoringHost    = "callback.test"
 	monitoringForeign = "203.0.113.99" // not on the allowlist
-	monitoringJumio   = "198.51.100.7" // known from DNS
+	monitoringJumio   = "34.192.0.7"   // known from DNS
 )
 
 // monitoringRig is what is watched: receivers and a worker as processes, on a

@@ -170,7 +170,7 @@ func (h *Handler) malformed(x *exchange, r *http.Request, body []byte, status in
 // be kept, so that a flood costs little.
 func (h *Handler) forbidden(x *exchange, r *http.Request) {
 	x.outcome = outcomeForbidden
-	if h.mayKeepRejected(x) {
+	if h.ofOthers.take(x.start, x.addr) {
 		// Whatever came before an error is kept.
 		body, _ := readAll(io.LimitReader(r.Body, store.RejectedBodyLimit), r.ContentLength)
 		x.bytes = len(body)

@@ -46,14 +46,14 @@ type Options struct {
 	CallbackPath string
 	// MaxBodyBytes: a larger callback gets 413.
 	MaxBodyBytes int64
-	// RejectedPerHour is how many refused requests are kept in a clock hour;
-	// 0 keeps none.
+	// RejectedPerHour is how many refused requests are kept in any hour; 0 keeps
+	// none. Half of them, rounded down, are those of addresses that Check refuses.
 	RejectedPerHour int
 	// UserReferenceKey: when not empty, a userReference must be signed with it.
 	UserReferenceKey string
 	// Check returns the client's address (zero when there is none to be had) and
-	// why it is refused: a short code, optionally ": " and a detail; empty when
-	// it is allowed.
+	// why it is refused: a short code, optionally ": " and a detail, in which
+	// nothing is a stranger's text, for it is logged; empty when it is allowed.
 	Check func(*http.Request) (addr netip.Addr, reason string)
 	Store Store
 	// Logger gets one line for each request on the callback path.
@@ -83,10 +83,12 @@ const (
 
 // Handler answers on both listeners.
 type Handler struct {
-	opt          Options
-	bodyTimeout  time.Duration
-	lateAnswer   time.Duration
-	rejected     hourlyLimit
+	opt         Options
+	bodyTimeout time.Duration
+	lateAnswer  time.Duration
+	// What may be kept of refused requests, by who sent them.
+	ofAllowed, ofOthers *quota
+
 	readiness    readiness
 	shuttingDown atomic.Bool
 	logLimit     *rate.Limiter
@@ -119,11 +121,13 @@ func New(o Options) (*Handler, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	others := o.RejectedPerHour / 2
 	return &Handler{
 		opt:         o,
 		bodyTimeout: bodyTimeout,
 		lateAnswer:  lateAnswer,
-		rejected:    hourlyLimit{perHour: o.RejectedPerHour},
+		ofAllowed:   newQuota("allowed addresses", o.RejectedPerHour-others, o.Logger),
+		ofOthers:    newQuota("addresses that are not allowed", others, o.Logger),
 		logLimit:    rate.NewLimiter(refusalLines, 2*refusalLines),
 	}, nil
 }

@@ -24,6 +24,7 @@ const (
 	detailHeaderMissing  = "a trusted proxy sent no client address header"
 	detailHeaderRefused  = "the client address header holds something unreadable where the address should stand"
 	detailAllTrusted     = "the client address header names only trusted proxies"
+	detailNoSource       = "a trusted proxy named no client in a PROXY header"
 )
 
 // clientResolver works out a request's client address. Reading the header's
@@ -32,7 +33,7 @@ const (
 // take any text for a port, and use the last of several single-address headers.
 type clientResolver struct {
 	header  string
-	trusted []netip.Prefix
+	trusted []netip.Prefix // whose header is believed
 	walk    realclientip.RightmostTrustedRangeStrategy
 }
 
@@ -86,14 +87,16 @@ func (c *clientResolver) resolve(r *http.Request) (peer, addr netip.Addr, detail
 func (c *clientResolver) chain(h http.Header) []string {
 	lines := h[c.header]
 	var chain []string
-	switch c.header {
-	case headerXForwardedFor:
+	switch {
+	case c.isList() && slices.ContainsFunc(lines, mayBeFolded):
+		chain = []string{unreadable}
+	case c.header == headerXForwardedFor:
 		for _, line := range lines {
 			for element := range strings.SplitSeq(line, ",") {
 				chain = append(chain, readNode(element))
 			}
 		}
-	case headerForwarded:
+	case c.header == headerForwarded:
 		for _, line := range lines {
 			for _, element := range splitUnquoted(line, ',') {
 				chain = append(chain, readNode(forwardedFor(element)))
@@ -109,6 +112,24 @@ func (c *clientResolver) chain(h http.Header) []string {
 		}
 	}
 	return chain
+}
+
+func (c *clientResolver) isList() bool {
+	return c.header == headerXForwardedFor || c.header == headerForwarded
+}
+
+// mayBeFolded says whether white space stands elsewhere than behind a comma,
+// where no proxy writes it. net/http puts a space where a line was folded (RFC
+// 9112, section 5.2). What follows the fold may be a caller's, though a proxy that
+// read two lines appended the client before it.
+func mayBeFolded(line string) bool {
+	line = strings.Trim(line, " \t")
+	for i := 1; i < len(line); i++ {
+		if (line[i] == ' ' || line[i] == '\t') && !strings.ContainsRune(", \t", rune(line[i-1])) {
+			return true
+		}
+	}
+	return false
 }
 
 // readNode reads one address, with or without port, brackets, zone and quotes.

@@ -3,6 +3,7 @@ package ipfilter
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,6 +77,9 @@ func TestClientAddress(t *testing.T) {
 		{"empty line", xff, lb, []string{""}, none, garbage},
 		{"empty last element", xff, lb, []string{jumio + ", "}, none, garbage},
 		{"empty last line", xff, lb, []string{jumio, ""}, none, garbage},
+		{"blank before a comma", xff, lb, []string{"198.51.100.1 ," + jumio}, none, garbage},
+		{"blank before a comma, far left, on another line", xff, lb, []string{"198.51.100.1 , 198.51.100.2", jumio}, none, garbage},
+		{"blanks and tabs behind a comma", xff, lb, []string{"198.51.100.1, \t " + jumio}, jumio, ""},
 		{"two addresses without a comma", xff, lb, []string{jumio + " " + jumio}, none, garbage},
 		{"port that is no number", xff, lb, []string{jumio + ":https"}, none, garbage},
 		{"port out of range", xff, lb, []string{jumio + ":70000"}, none, garbage},
@@ -103,7 +107,10 @@ func TestClientAddress(t *testing.T) {
 		{"Forwarded: IPv4-mapped IPv6", fwd, lb, []string{`for="[::ffff:34.202.241.227]:4711"`}, jumio, ""},
 		{"Forwarded: spoofed leftmost address", fwd, lb, []string{"for=" + jumio + ", for=203.0.113.66"}, "203.0.113.66", ""},
 		{"Forwarded: trusted proxies passed over, several lines", fwd, lb, []string{"for=198.51.100.1", "for=" + jumio + ";proto=https", `for="10.0.0.2:80", for="[2001:db8:aaaa::2]"`}, jumio, ""},
-		{"Forwarded: blanks around separators", fwd, lb, []string{"proto=https ; for=" + jumio + " , for=10.0.0.2 "}, jumio, ""},
+		{"Forwarded: blanks behind commas and at the end", fwd, lb, []string{"proto=https;for=" + jumio + ", \tfor=10.0.0.2 "}, jumio, ""},
+		{"Forwarded: blank before a comma", fwd, lb, []string{"for=198.51.100.1 , for=" + jumio}, none, garbage},
+		{"Forwarded: blank at a semicolon", fwd, lb, []string{"proto=https; for=" + jumio}, none, garbage},
+		{"Forwarded: blank in quotes", fwd, lb, []string{`host="a b", for=` + jumio}, none, garbage},
 		{"Forwarded: all-trusted chain", fwd, lb, []string{"for=10.0.0.3, for=10.0.0.2"}, none, trusted},
 		{"Forwarded: unknown", fwd, lb, []string{"for=" + jumio + ", for=unknown"}, none, garbage},
 		{"Forwarded: hidden node", fwd, lb, []string{"for=" + jumio + ", for=_hidden"}, none, garbage},
@@ -171,7 +178,8 @@ func rightmostStranger(chain []string, trusted []netip.Prefix) netip.Addr {
 }
 
 // Whatever a caller writes: nothing panics, an untrusted peer is itself, no
-// trusted proxy is a client, and what the trusted proxy appends decides.
+// trusted proxy is a client, and what the trusted proxy appends decides, or
+// nothing where a line may have been folded.
 func FuzzClientAddress(f *testing.F) {
 	for _, seed := range []string{
 		"", jumio, jumio + ", 10.0.0.2", "\n", "a\nb", `for="[2001:db8::1]:80";host="x,for=1.2.3.4"`,
@@ -215,7 +223,11 @@ func FuzzClientAddress(f *testing.F) {
 				sameLine := append(append([]string(nil), lines[:len(lines)-1]...), lines[len(lines)-1]+", "+suffix)
 				ownLine := append(append([]string(nil), lines...), suffix)
 				for _, chain := range [][]string{sameLine, ownLine} {
-					if addr, _ := resolve(lb, chain...); addr != netip.MustParseAddr("203.0.113.66") {
+					addr, _ := resolve(lb, chain...)
+					if slices.ContainsFunc(chain, mayBeFolded) && !addr.IsValid() {
+						continue
+					}
+					if addr != netip.MustParseAddr("203.0.113.66") {
 						t.Errorf("%s: %q forged %v", header, chain, addr)
 					}
 				}

@@ -14,6 +14,7 @@ const (
 	outcomeNotFound      = "not_found"
 	outcomeTimeout       = "timeout"
 	outcomeServerFailure = "server_failure"
+	outcomeNotPublic     = "not_public"
 )
 
 // lookup is the answer to one question: host's A records ("ip4") or AAAA records
@@ -22,9 +23,12 @@ type lookup struct {
 	host    string
 	network string
 	addrs   []netip.Addr
-	outcome string // never outcomePartial
+	leftOut []netip.Addr // in the answer, not in addrs
+	outcome string       // never outcomePartial
 	err     error
 }
+
+var errNotPublic = errors.New("no address in the answer is public")
 
 // newResolver returns Go's own resolver, which asks server (host:port) instead of
 // the system's name servers when it is not empty.
@@ -49,7 +53,14 @@ func (f *Filter) lookUp(ctx context.Context, network, host string) lookup {
 	addrs, err := f.resolver.LookupNetIP(ctx, network, host+".")
 	l := lookup{host: host, network: network, outcome: outcomeOf(err), err: err}
 	for _, addr := range addrs {
-		l.addrs = append(l.addrs, plain(addr))
+		if addr = plain(addr); f.believable(addr) {
+			l.addrs = append(l.addrs, addr)
+		} else {
+			l.leftOut = append(l.leftOut, addr)
+		}
+	}
+	if err == nil && len(l.addrs) == 0 {
+		l.outcome, l.err = outcomeNotPublic, errNotPublic
 	}
 	return l
 }

@@ -30,7 +30,7 @@ const (
 	ReasonNotAllowed = "address_not_allowed"
 	// ReasonNoAddress: no client address could be read. A trusted proxy sent no
 	// client address header, an unreadable one, or one that names only trusted
-	// proxies.
+	// proxies; with the PROXY protocol, the source is a Unix socket.
 	ReasonNoAddress = "no_client_address"
 )
 
@@ -50,12 +50,16 @@ const (
 
 // Config holds the settings of a Filter.
 type Config struct {
-	// TrustedProxies are the load balancers whose client address header and
-	// PROXY protocol header are believed.
+	// TrustedProxies are the load balancers whose client address header is
+	// believed, or with ProxyProtocol their PROXY protocol header.
 	TrustedProxies []netip.Prefix
 	// ClientIPHeader is "X-Forwarded-For" (also when empty), "Forwarded"
 	// (RFC 7239), or the name of a header that holds exactly one address.
 	ClientIPHeader string
+	// ProxyProtocol: connections come through WrapListener. Then the client is
+	// who the PROXY protocol header names, or else the TCP peer; client address
+	// headers are not believed from anybody.
+	ProxyProtocol bool
 	// AllowedCIDRs are allowed besides Jumio's addresses.
 	AllowedCIDRs []netip.Prefix
 	// JumioIPs names the built-in address lists that hold: "us", "eu", "sg".
@@ -111,9 +115,10 @@ type Filter struct {
 
 	// Owned by Run's goroutine.
 	known    map[hostAddr]Address
-	outcomes map[string]string // the last outcome of each host
-	loaded   bool              // the memory has been read
-	unsaved  bool              // known holds what the memory does not
+	outcomes map[string]string       // the last outcome of each host
+	leftOut  map[string][]netip.Addr // of each host, as last logged
+	loaded   bool                    // the memory has been read
+	unsaved  bool                    // known holds what the memory does not
 }
 
 // New builds a Filter. The built-in lists and cfg.AllowedCIDRs hold at once; the
@@ -128,6 +133,10 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 		return nil, fmt.Errorf("allowed CIDRs: %w", err)
 	}
 	cfg.TrustedProxies, cfg.AllowedCIDRs = trusted, allowed
+	if cfg.ProxyProtocol {
+		// A proxy that works on TCP passes on whatever header the caller wrote.
+		trusted = nil
+	}
 	client, err := newClientResolver(cfg.ClientIPHeader, trusted)
 	if err != nil {
 		return nil, err
@@ -154,6 +163,7 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 		misses:        rate.NewLimiter(rate.Every(missInterval), 1),
 		known:         make(map[hostAddr]Address),
 		outcomes:      make(map[string]string),
+		leftOut:       make(map[string][]netip.Addr),
 	}
 	if f.static, err = builtInAddrs(cfg.JumioIPs, m); err != nil {
 		return nil, err
@@ -183,8 +193,12 @@ func (f *Filter) Check(r *http.Request) Decision {
 	default:
 		d.Reason = ReasonNotAllowed
 	}
-	advice := f.advice(r, peer, addr)
-	f.undeclared.refuse(addr, advice, now)
+	suspect := addr
+	if f.cfg.ProxyProtocol && contains(f.cfg.TrustedProxies, addr) {
+		suspect, detail = netip.Addr{}, detailNoSource
+	}
+	advice := f.advice(r, peer, suspect)
+	f.undeclared.refuse(suspect, advice, now)
 	f.logRefusal(r, d, peer, detail, advice)
 	return d
 }

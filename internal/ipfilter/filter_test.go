@@ -136,6 +136,33 @@ func TestRefusalIsLogged(t *testing.T) {
 	}
 }
 
+// A terminal or a viewer of logs obeys none of what a stranger writes.
+func TestRefusalIsLoggedInPrintableASCII(t *testing.T) {
+	for name, text := range map[string]string{
+		"CSI, ESC [ in one": "\u009b31m", "OSC": "\u009d0;title\u009c", "escape": "\x1b[31m", "line break": "\r\n{}",
+		"right to left": "\u202e", "isolate": "\u2066", "zero width": "\u200b", "line separator": "\u2028",
+		"no UTF-8": "\xff\x9b", "delete": "\x7f", "beyond the BMP": "\U000e0041",
+		"long": strings.Repeat("\u009b", maxLoggedHeader),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, logs := newFilter(t, Config{TrustedProxies: prefixes(t, testTrusted...)}, nil)
+			r := request(lb)
+			r.Header["X-Forwarded-For"] = []string{text + ", 203.0.113.66"}
+			f.Check(r)
+			for field, value := range logs.FilterMessage("request refused").All()[0].ContextMap() {
+				s, _ := value.(string)
+				s = strings.TrimPrefix(s, "…")
+				if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) || len(s) > maxLoggedHeader {
+					t.Errorf("%s: %d bytes %q", field, len(s), s)
+				}
+			}
+			if value := logs.All()[0].ContextMap()["header_value"].(string); !strings.HasSuffix(value, ", 203.0.113.66") {
+				t.Errorf("header_value %q", value)
+			}
+		})
+	}
+}
+
 func TestRefusalHintsAtAnUndeclaredLoadBalancer(t *testing.T) {
 	for addr, want := range map[string]bool{"10.0.0.1": true, "127.0.0.1": true, "fd00::1": true, "203.0.113.66": false} {
 		f, logs := newFilter(t, Config{}, nil)

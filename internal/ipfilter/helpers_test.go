@@ -50,6 +50,13 @@ func newFilter(t testing.TB, cfg Config, mem Memory) (*Filter, *observer.Observe
 	return f, logs
 }
 
+// observe keeps f's log lines from here on.
+func observe(f *Filter) *observer.ObservedLogs {
+	core, logs := observer.New(zapcore.DebugLevel)
+	f.log = zap.New(core)
+	return logs
+}
+
 func request(remoteAddr string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
 	r.RemoteAddr = remoteAddr

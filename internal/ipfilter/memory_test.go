@@ -21,7 +21,7 @@ type memory struct {
 	saves int
 }
 
-func (m *memory) LoadAddresses(context.Context) ([]Address, error) {
+func (m *memory) LoadAddresses(context.Context, []string) ([]Address, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -111,6 +111,32 @@ func TestRememberedAddressOfAnotherHostIsNotAllowed(t *testing.T) {
 	f, _ := dnsFilter(t, server, mem)
 	turn(t, f)
 	wantAllowed(t, f)
+}
+
+// What would not be taken from DNS is not taken from the memory either: somebody
+// else has written it there.
+func TestRememberedAddressThatIsNotPublicIsNotAllowed(t *testing.T) {
+	server := startNameServer(t)
+	server.set(dns.TypeA, modeSERVFAIL)
+	server.set(dns.TypeAAAA, modeSERVFAIL)
+	mem := new(memory)
+	mem.rows = map[hostAddr]Address{}
+	for _, s := range []string{oldV4, "127.0.0.1", "10.0.0.1", "::1", "192.168.1.1"} {
+		row := Address{Host: host, Addr: addrs(s)[0]}
+		mem.rows[hostAddr{row.Host, row.Addr}] = row
+	}
+	f, _ := dnsFilter(t, server, mem)
+	f.cfg.AllowedCIDRs = prefixes(t, "192.168.0.0/16")
+	logs := observe(f)
+	turn(t, f)
+	turn(t, f)
+	if diff := cmp.Diff([]string{oldV4, "192.168.1.1"}, allowed(f, oldV4, "127.0.0.1", "10.0.0.1", "::1", "192.168.1.1")); diff != "" {
+		t.Errorf("allowed (-want +got):\n%s", diff)
+	}
+	lines := logs.FilterMessage("remembered addresses are not public and left out").All()
+	if len(lines) != 1 || lines[0].ContextMap()["count"] != int64(3) {
+		t.Errorf("warned %v, want one line with a count of 3", lines)
+	}
 }
 
 // What this process has seen is newer than what it reads later.

@@ -19,7 +19,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"source"}),
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callbackd_dns_refresh_total",
-			Help: "Look-ups of a host name by outcome: ok, partial (one of A and AAAA failed), not_found (NXDOMAIN or no address), timeout, server_failure.",
+			Help: "Look-ups of a host name by outcome: ok, partial (one of A and AAAA failed), not_found (NXDOMAIN or no address), not_public (no address that is public), timeout, server_failure.",
 		}, []string{"host", "outcome"}),
 		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "callbackd_dns_last_success_timestamp_seconds",

@@ -16,11 +16,12 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// serveProxied serves over a real socket and answers with the client address. The
-// test's own address, 127.0.0.1, is a trusted proxy or is not.
+// serveProxied serves over a real socket and answers with the client address and
+// why it is refused: only Jumio's are allowed. The test's own address, 127.0.0.1,
+// is a trusted proxy or is not.
 func serveProxied(t *testing.T, trusted bool, headerTimeout time.Duration) (addr string, logs *observer.ObservedLogs) {
 	t.Helper()
-	cfg := Config{TrustedProxies: prefixes(t, "10.0.0.0/8"), AllowedCIDRs: prefixes(t, "0.0.0.0/0", "::/0")}
+	cfg := Config{ProxyProtocol: true, TrustedProxies: prefixes(t, "10.0.0.0/8"), JumioIPs: []string{"us"}}
 	if trusted {
 		cfg.TrustedProxies = append(cfg.TrustedProxies, prefixes(t, "127.0.0.0/8")...)
 	}
@@ -106,8 +107,9 @@ func v2(t *testing.T, command proxyproto.ProtocolVersionAndCommand, source strin
 func TestProxyProtocol(t *testing.T) {
 	const (
 		get     = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-		getXFF  = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n"
-		direct  = "127.0.0.1"
+		getXFF  = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: " + jumio + "\r\n\r\n"
+		refused = " " + ReasonNotAllowed
+		direct  = "127.0.0.1" + refused
 		none    = "invalid IP " + ReasonNoAddress
 		cut     = "cut off"
 		v1TCP4  = "PROXY TCP4 34.202.241.227 192.0.2.1 40000 443\r\n"
@@ -120,17 +122,21 @@ func TestProxyProtocol(t *testing.T) {
 		want    string
 	}{
 		{"v1 from a trusted peer", true, v1TCP4 + get, jumio},
-		{"v1 IPv6 from a trusted peer", true, "PROXY TCP6 2001:db8::7 2001:db8::1 40000 443\r\n" + get, "2001:db8::7"},
+		{"v1 IPv6 from a trusted peer", true, "PROXY TCP6 2001:db8::7 2001:db8::1 40000 443\r\n" + get, "2001:db8::7" + refused},
 		{"v1 IPv4-mapped", true, "PROXY TCP6 ::ffff:34.202.241.227 2001:db8::1 40000 443\r\n" + get, jumio},
 		{"v2 from a trusted peer", true, v2(t, proxyproto.PROXY, jumio+":40000") + get, jumio},
-		{"v2 IPv6 from a trusted peer", true, v2(t, proxyproto.PROXY, "[2001:db8::7]:40000") + get, "2001:db8::7"},
-		{"v1 UNKNOWN keeps the socket's address", true, "PROXY UNKNOWN\r\n" + getXFF, "198.51.100.7"},
-		{"v2 LOCAL keeps the socket's address", true, v2(t, proxyproto.LOCAL, jumio+":40000") + getXFF, "198.51.100.7"},
-		{"trusted peer without a header is taken as it is", true, getXFF, "198.51.100.7"},
-		{"trusted peer without any header has no client address", true, get, none},
-		{"source that is no trusted proxy: its client address header is not believed", true, v1TCP4 + getXFF, jumio},
-		{"source that is a trusted proxy: its client address header is believed", true, v1Proxy + getXFF, "198.51.100.7"},
-		{"source that is a trusted proxy without a client address header", true, v1Proxy + get, none},
+		{"v2 IPv6 from a trusted peer", true, v2(t, proxyproto.PROXY, "[2001:db8::7]:40000") + get, "2001:db8::7" + refused},
+		// A caller can write the client address header in all of these.
+		{"v1 UNKNOWN keeps the socket's address", true, "PROXY UNKNOWN\r\n" + getXFF, direct},
+		{"v2 LOCAL keeps the socket's address", true, v2(t, proxyproto.LOCAL, jumio+":40000") + getXFF, direct},
+		{"v2 LOCAL with AF_UNSPEC keeps the socket's address", true, "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00" + getXFF, direct},
+		{"v2 PROXY with AF_UNSPEC", true, "\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00" + getXFF, cut},
+		{"v2 AF_UNIX names no address", true, "\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + jumio + strings.Repeat("\x00", 216-len(jumio)) + getXFF, none},
+		{"trusted peer without a header is taken as it is", true, getXFF, direct},
+		{"trusted peer without any header is taken as it is", true, get, direct},
+		{"source that is no trusted proxy", true, v2(t, proxyproto.PROXY, "203.0.113.66:40000") + getXFF, "203.0.113.66" + refused},
+		{"source that is a trusted proxy", true, v1Proxy + getXFF, "10.0.0.2" + refused},
+		{"source that is a trusted proxy without a client address header", true, v1Proxy + get, "10.0.0.2" + refused},
 		{"untrusted peer without a header is taken as it is", false, get, direct},
 		{"untrusted peer: its client address header is not believed", false, getXFF, direct},
 		{"v1 from an untrusted peer", false, v1TCP4 + get, cut},

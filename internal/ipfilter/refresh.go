@@ -35,10 +35,11 @@ type hostAddr struct {
 	addr netip.Addr
 }
 
-// Memory keeps resolved addresses over a restart. SaveAddresses adds or updates
+// Memory keeps resolved addresses over a restart. LoadAddresses gives those of the
+// host names, with times that are not in the future. SaveAddresses adds or updates
 // the given ones and leaves others alone.
 type Memory interface {
-	LoadAddresses(ctx context.Context) ([]Address, error)
+	LoadAddresses(ctx context.Context, hosts []string) ([]Address, error)
 	SaveAddresses(ctx context.Context, addresses []Address) error
 }
 
@@ -127,6 +128,7 @@ func (f *Filter) judge(a, b lookup) {
 	outcome := combine(a, b)
 	f.metrics.refreshes.WithLabelValues(a.host, outcome).Inc()
 	f.logOutcome(a, b, outcome)
+	f.logLeftOut(a.host, slices.Concat(a.leftOut, b.leftOut))
 	if outcome != outcomeOK && outcome != outcomePartial {
 		return
 	}
@@ -188,7 +190,7 @@ func (f *Filter) forget() {
 func (f *Filter) load(ctx context.Context) []Address {
 	ctx, cancel := context.WithTimeout(ctx, memoryTimeout)
 	defer cancel()
-	rows, err := f.memory.LoadAddresses(ctx)
+	rows, err := f.memory.LoadAddresses(ctx, f.hosts)
 	if err != nil {
 		f.log.Warn("remembered addresses not read", zap.Error(err))
 		return nil
@@ -199,19 +201,28 @@ func (f *Filter) load(ctx context.Context) []Address {
 	return rows
 }
 
-// merge takes in what load read. What this process has seen itself is newer, and
-// host names that are no longer configured do not count.
+// merge takes in what load read. What this process has seen itself is newer; host
+// names that are not configured do not count, nor what DNS could not have said.
 func (f *Filter) merge(rows []Address) {
 	if rows == nil {
 		return
 	}
 	f.loaded = true
+	var leftOut []netip.Addr
 	for _, row := range rows {
 		row.Addr = plain(row.Addr)
 		key := hostAddr{row.Host, row.Addr}
-		if _, ok := f.known[key]; !ok && row.Addr.IsValid() && slices.Contains(f.hosts, row.Host) {
-			f.known[key] = row
+		if _, ok := f.known[key]; ok || !slices.Contains(f.hosts, row.Host) {
+			continue
 		}
+		if !f.believable(row.Addr) {
+			leftOut = append(leftOut, row.Addr)
+			continue
+		}
+		f.known[key] = row
+	}
+	if len(leftOut) > 0 {
+		f.log.Warn("remembered addresses are not public and left out", logged(leftOut)...)
 	}
 }
 

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	oldV4 = "192.0.2.1"
-	newV4 = "192.0.2.2"
-	oldV6 = "2001:db8::1"
-	newV6 = "2001:db8::2"
+	// Public ones: documentation's are not taken from DNS.
+	oldV4 = "34.192.0.1"
+	newV4 = "34.192.0.2"
+	oldV6 = "2600:1f18::1"
+	newV6 = "2600:1f18::2"
 	host  = "callback.test"
 	grace = time.Hour
 )

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -41,13 +42,13 @@ func (l *refusalLog) warn(message string, fields func() []zap.Field) {
 
 func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail, advice string) {
 	f.refusals.warn("request refused", func() []zap.Field {
-		believed := contains(f.cfg.TrustedProxies, peer)
+		believed := contains(f.client.trusted, peer)
 		fields := []zap.Field{
 			zap.String("reason", d.Reason),
 			zap.String("peer", r.RemoteAddr),
 			zap.Stringer("address", d.Addr),
 			zap.String("header", f.client.header),
-			zap.String("header_value", rightEnd(strings.Join(r.Header[f.client.header], ", "))),
+			zap.String("header_value", rightEnd(printable(strings.Join(r.Header[f.client.header], ", ")))),
 			zap.Bool("header_believed", believed),
 			zap.String("chain", rightEnd(strings.Join(f.client.chain(r.Header), ", "))),
 		}
@@ -63,6 +64,9 @@ func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail
 func (f *Filter) advice(r *http.Request, peer, addr netip.Addr) string {
 	if !private(addr) {
 		return ""
+	}
+	if f.cfg.ProxyProtocol {
+		return adviceProxyHeader
 	}
 	named := f.client.chain(r.Header)
 	if addr != peer {
@@ -85,6 +89,17 @@ func hint(addr netip.Addr, advice string) []zap.Field {
 		return nil
 	}
 	return []zap.Field{zap.String("hint", "if this is a load balancer: "+fmt.Sprintf(advice, addr))}
+}
+
+// printable escapes, as in a Go string, what a terminal may obey or show as
+// something else: the JSON encoder of the log lets most of Unicode through.
+func printable(s string) string {
+	special := func(r rune) bool { return r < ' ' || r > '~' }
+	if !strings.ContainsFunc(s, special) {
+		return s
+	}
+	quoted := strconv.QuoteToASCII(s)
+	return quoted[1 : len(quoted)-1]
 }
 
 func rightEnd(s string) string {

@@ -35,6 +35,8 @@ const (
 	adviceDeclare = "CALLBACKD_TRUSTED_PROXIES probably lacks %s"
 	// It does not say that.
 	adviceForward = "CALLBACKD_TRUSTED_PROXIES probably lacks %s, which must also pass the client's address on (a client address header, the PROXY protocol, or in Kubernetes externalTrafficPolicy: Local)"
+	// It sends no PROXY header, or stands before one that does.
+	adviceProxyHeader = "CALLBACKD_TRUSTED_PROXIES probably lacks %s, which must also send a PROXY header that names the client"
 )
 
 // sharedAddressSpace is that of carrier-grade NAT (RFC 6598), which clouds use

@@ -180,6 +180,25 @@ func TestUndeclaredProxyAdvice(t *testing.T) {
 	}
 }
 
+// With the PROXY protocol a client address header is no help, so the advice does
+// not ask for one; a proxy that is declared and names nobody is not suspected.
+func TestUndeclaredProxyAdviceWithTheProxyProtocol(t *testing.T) {
+	f, logs := newFilter(t, Config{ProxyProtocol: true, TrustedProxies: prefixes(t, testTrusted...)}, nil)
+	call(f, times(3, caller{"172.16.0.5", jumio})...)
+	wantSuspects(t, f, logs, "172.16.0.5")
+	if note := f.UndeclaredProxies(); !strings.HasSuffix(note, "which must also send a PROXY header that names the client") {
+		t.Errorf("note %q", note)
+	}
+	logs.TakeAll()
+
+	call(f, times(3, caller{"10.0.0.1", jumio})...)
+	wantSuspects(t, f, logs)
+	line := logs.FilterMessage("request refused").All()[0].ContextMap()
+	if line["detail"] != detailNoSource || line["header_believed"] != false || line["hint"] != nil || line["address"] != "10.0.0.1" {
+		t.Errorf("logged %v", line)
+	}
+}
+
 // A balancer that speaks the PROXY protocol and is not declared is cut off
 // before there is a request.
 func TestUndeclaredProxyOfTheProxyProtocol(t *testing.T) {

@@ -65,7 +65,7 @@ func jumioRig(t *testing.T) *chaosRig {
 // instance that starts without it.
 func TestChaosDNS(t *testing.T) {
 	t.Parallel()
-	const address = "198.51.100.7" // known from DNS only
+	const address = dnsAddress
 	names := startNameServer(t, address)
 	r := newChaosRig(t, migrated(t))
 	r.load.from = address

@@ -122,9 +122,9 @@ func checkMemory(t *testing.T, s *instance) {
 // checkTraces looks at what the attack has left behind.
 func checkTraces(t *testing.T, s *instance, db *database, took time.Duration) {
 	t.Helper()
-	hours := db.count(`SELECT count(DISTINCT date_trunc('hour', received_at)) FROM jumio.rejected_callbacks`)
-	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks`); n < rejectedPerHour || n > hours*rejectedPerHour {
-		t.Errorf("%d rejected callbacks are kept in %d clock hours, want %d in each", n, hours, rejectedPerHour)
+	// The least is what one address gets.
+	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks`); n < rejectedPerHour/4 || n > rejectedPerHour {
+		t.Errorf("%d rejected callbacks are kept, want between %d and %d", n, rejectedPerHour/4, rejectedPerHour)
 	}
 	if n := db.count(`SELECT count(*) FROM jumio.callbacks WHERE workflow_execution_id NOT LIKE 'quiet-%' AND workflow_execution_id NOT LIKE 'busy-%'`); n != 0 {
 		t.Errorf("%d callbacks of strangers are stored", n)

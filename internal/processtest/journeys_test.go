@@ -25,7 +25,7 @@ func TestTwoHundredJourneys(t *testing.T) {
 	dsn := migrated(t)
 	db := open(t, dsn)
 	jumio := startSandbox(t, "--fast-images", "--fault-rate", "0.8", "--intermediate", "0.5")
-	names := startNameServer(t, "198.51.100.7")
+	names := startNameServer(t, dnsAddress)
 	s := serve(t, append(retrieving(dsn, jumio), "CALLBACKD_JUMIO_HOSTS=callback.test", "CALLBACKD_DNS_SERVER="+names.address))
 	worker := serve(t, append(retrieving(dsn, jumio), "CALLBACKD_RECEIVE=false"))
 	consumer := consumeEvents(t, storetest.AsMember(t, dsn, "jumio_reader"))

@@ -8,6 +8,10 @@ import (
 	"github.com/miekg/dns"
 )
 
+// dnsAddress is known from DNS only. It is a public one, for others are not taken
+// from there.
+const dnsAddress = "34.192.0.7"
+
 // nameServer is a real name server on loopback that knows one IPv4 address for
 // every name.
 type nameServer struct {

@@ -31,8 +31,11 @@ func TestProxyProtocol(t *testing.T) {
 		"v1 of a foreign address that lies":  {proxyV1(foreignAddress), jumioAddress, http.StatusForbidden},
 		"v2 of a foreign address that lies":  {proxyV2(foreignAddress), jumioAddress, http.StatusForbidden},
 		"v1 of a Jumio address with a chain": {proxyV1(jumioAddress), foreignAddress, http.StatusOK},
-		"no header: the peer as it is":       {"", jumioAddress, http.StatusOK},
-		"no header and no address":           {"", "", http.StatusForbidden},
+		"v1 UNKNOWN that lies":               {"PROXY UNKNOWN\r\n", jumioAddress, http.StatusForbidden},
+		"v2 LOCAL that lies":                 {"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", jumioAddress, http.StatusForbidden},
+		"v1 of a trusted proxy that lies":    {proxyV1("127.0.0.1"), jumioAddress, http.StatusForbidden},
+		"no PROXY header: the peer as it is": {"", jumioAddress, http.StatusForbidden},
+		"no header at all":                   {"", "", http.StatusForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := postBehind(test.header, trusting, test.forwarded)

@@ -16,7 +16,7 @@ import (
 // worker-only instance retrieves.
 func TestReceiveOnlyRole(t *testing.T) {
 	t.Parallel()
-	const address = "198.51.100.7" // known from DNS only
+	const address = dnsAddress
 	owner := migrated(t)
 	db := open(t, owner)
 	member := storetest.AsMember(t, owner, "callbackd_receiver")

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+
+	"callbackd/internal/store/storetest"
 )
 
 // TestRejectedAndRefetchCommands: what was refused is looked at and taken in by
@@ -114,5 +117,24 @@ func TestUserReferenceKey(t *testing.T) {
 	}
 	if n := s.metrics(t)[`callbackd_callbacks_total{outcome="forbidden"}`]; n != 10 {
 		t.Errorf("%v callbacks are counted as forbidden, want 10", n)
+	}
+}
+
+// The role of a receiver may insert anything as a reason; on a terminal it forges
+// neither lines nor columns.
+func TestRejectedReasonIsEscaped(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	receiver := open(t, storetest.AsMember(t, dsn, "callbackd_receiver"))
+	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
+	const reason = "x\r\n" + id + "\t\x1b[2J\u009b2J\u202e"
+	receiver.exec(`INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, reason, content_type, body)
+		VALUES ($1, now(), $2, '', '')`, id, reason)
+	environ := []string{"DATABASE_URL=" + dsn}
+	for _, args := range [][]string{{"list"}, {"show", id}} {
+		printed := succeed(t, environ, append([]string{"rejected"}, args...)...)
+		if !strings.Contains(printed, strconv.Quote(reason)) || strings.ContainsAny(printed, "\r\t\x1b\u009b\u202e") {
+			t.Errorf("rejected %s prints %q", args[0], printed)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 )
 
 // AllowlistAddress is an address that a callback host name resolved to.
@@ -19,9 +20,33 @@ type AllowlistAddress struct {
 	MissingSince time.Time
 }
 
-// LoadAddresses gives every remembered address.
-func (s *Store) LoadAddresses(ctx context.Context) ([]AllowlistAddress, error) {
-	rows, err := s.pool.Query(ctx, `SELECT host, address, last_seen, missing_since FROM callbackd.allowlist_addresses`)
+// mostAddresses are loaded at a time. Jumio has some dozen.
+const mostAddresses = 10_000
+
+// possibleAddress holds for a row a that a callbackd can have written; its clock
+// may be ten minutes off this server's. CASE, because arithmetic on the times of
+// other rows may fail.
+const possibleAddress = `masklen(a.address) = CASE family(a.address) WHEN 4 THEN 32 ELSE 128 END
+	AND CASE WHEN a.last_seen BETWEEN '2000-01-01 UTC' AND now() + interval '10 minutes'
+		THEN a.missing_since IS NULL OR a.missing_since BETWEEN a.last_seen - interval '10 minutes' AND now() + interval '10 minutes'
+		ELSE false END`
+
+// LoadAddresses gives the remembered addresses of hosts, at most the 10,000 seen
+// last. It passes over rows with impossible times, such as those in the future,
+// and over networks, and logs how many those are: the role of a receiver may add
+// any row.
+func (s *Store) LoadAddresses(ctx context.Context, hosts []string) ([]AllowlistAddress, error) {
+	var ignored int
+	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM callbackd.allowlist_addresses AS a
+		WHERE host = ANY($1) AND NOT (`+possibleAddress+`)`, hosts).Scan(&ignored)
+	if err != nil {
+		return nil, translate("count impossible remembered addresses", err)
+	}
+	if ignored > 0 {
+		s.log.Warn("remembered addresses are ignored, no callbackd wrote them", zap.Int("count", ignored))
+	}
+	rows, err := s.pool.Query(ctx, `SELECT host, address, last_seen, missing_since FROM callbackd.allowlist_addresses AS a
+		WHERE host = ANY($1) AND `+possibleAddress+` ORDER BY last_seen DESC LIMIT $2`, hosts, mostAddresses)
 	if err != nil {
 		return nil, translate("load remembered addresses", err)
 	}
@@ -38,7 +63,7 @@ func (s *Store) LoadAddresses(ctx context.Context) ([]AllowlistAddress, error) {
 }
 
 // SaveAddresses remembers addresses. Several instances may save at once; the
-// later sighting holds.
+// later sighting holds, but for one with impossible times.
 func (s *Store) SaveAddresses(ctx context.Context, list []AllowlistAddress) error {
 	n := len(list)
 	hosts, addrs := make([]string, n), make([]netip.Addr, n)
@@ -53,7 +78,8 @@ func (s *Store) SaveAddresses(ctx context.Context, list []AllowlistAddress) erro
 		ORDER BY n.host, n.address
 		ON CONFLICT (host, address) DO UPDATE SET last_seen = excluded.last_seen, missing_since = excluded.missing_since
 		WHERE excluded.last_seen > a.last_seen
-		   OR excluded.last_seen = a.last_seen AND excluded.missing_since IS DISTINCT FROM a.missing_since`,
+		   OR excluded.last_seen = a.last_seen AND excluded.missing_since IS DISTINCT FROM a.missing_since
+		   OR NOT (`+possibleAddress+`)`,
 		hosts, addrs, seen, missing)
 	return translate("remember addresses", err)
 }
