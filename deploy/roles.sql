@@ -6,9 +6,8 @@
 -- and run `callbackd migrate up` as callbackd_owner. A second run makes what is
 -- missing and sets everything else as it stands here; passwords stay. Change the
 -- limits in this file, then, not in the database alone.
---
--- A managed service that gives nobody a superuser refuses some of the limits at
--- the end, with an error for each; docs/database.md says what is then left open.
+-- Without a superuser, and for roles made by hand: docs/database.md.
+\set ON_ERROR_STOP on
 SET client_min_messages = warning;
 
 SELECT format('CREATE ROLE %I', name)

@@ -75,7 +75,7 @@ func (r *rolesRig) runFile() {
 		r.t.Fatal(err)
 	}
 	defer file.Close()
-	psql := exec.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", r.server.DSN("postgres"))
+	psql := exec.Command("psql", "-X", "-q", "-d", r.server.DSN("postgres"))
 	psql.Stdin = file
 	if out, err := psql.CombinedOutput(); err != nil || len(out) > 0 {
 		r.t.Fatalf("deploy/roles.sql: %v\n%s", err, out)
