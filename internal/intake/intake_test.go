@@ -36,7 +36,7 @@ func start(t *testing.T, dir string, maxBytes int64) (*Intake, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	i, err := New(Options{Store: s, SpoolDir: dir, SpoolMaxBytes: maxBytes, Check: s.CheckSchema, Log: zap.NewNop(), Registerer: reg})
+	i, err := New(Options{Store: s, SpoolDir: dir, SpoolMaxBytes: maxBytes, StoreTimeout: time.Minute, Check: s.CheckSchema, Log: zap.NewNop(), Registerer: reg})
 	if err != nil {
 		t.Fatal(err)
 	}
