@@ -113,3 +113,25 @@ func TestReadyNote(t *testing.T) {
 		}
 	}
 }
+
+// A database that is back is used again, also when the spool cannot be read.
+func TestBackAlthoughTheSpoolFails(t *testing.T) {
+	i, err := start(t, t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken, err := spool.Open(spool.Options{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := broken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	working := i.spool
+	i.spool, i.o.Check = broken, func(context.Context) error { return nil }
+	pause := i.step(t.Context())
+	i.spool = working
+	if a := i.away.Load(); a != nil || pause != probeInterval {
+		t.Errorf("the database still counts as away: %v, next step after %s", a, pause)
+	}
+}

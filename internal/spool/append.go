@@ -63,7 +63,8 @@ func tooSlow(ctx context.Context) error {
 
 // write writes a callback, and with it those of all callers that wait as well.
 func (s *Spool) write(first pending) {
-	batch := append(s.batch[:0], first)
+	batch := s.batch[:0]
+	batch = append(batch, first)
 	size := len(first.record)
 fill:
 	for len(batch) < maxBatch && size < batchBytes {
