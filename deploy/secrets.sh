@@ -6,11 +6,17 @@
 #   sh deploy/secrets.sh [DIRECTORY]
 #
 # The directory is deploy/secrets, or what SECRETS_DIR says to docker-compose.yml.
+# It must be open to its owner alone: the files in it are readable to all, because
+# the containers' users are not this one and Compose mounts the files as they are.
 set -eu
 umask 077
 deploy=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:-$deploy/secrets}"
 cd "${1:-$deploy/secrets}"
+if [ -n "$(find . -prune \( ! -user "$(id -u)" -o -perm -040 -o -perm -020 -o -perm -010 -o -perm -004 -o -perm -002 -o -perm -001 \))" ]; then
+	echo "others may enter $PWD, where the secrets would be readable to them: chmod 700 it, and run this as its owner" >&2
+	exit 1
+fi
 echo '*' >.gitignore
 
 random() {
@@ -44,5 +50,5 @@ if [ ! -f tls_certificate ]; then
 	}
 fi
 
-# The containers' users are not this one; the directory keeps others out.
+# For the containers' users; the directory keeps all others out.
 chmod 444 ./*_url ./*_secret ./*_password ./callback_path ./tls_* roles.sql

@@ -21,7 +21,8 @@ func (i *instance) spoolDir() string {
 
 func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (err error) {
 	i.intake, err = intake.New(intake.Options{
-		Store: i.store, SpoolDir: i.spoolDir(), SpoolMaxBytes: i.cfg.SpoolMaxBytes, Check: i.checkDatabase, Log: i.log, Registerer: reg,
+		Store: i.store, SpoolDir: i.spoolDir(), SpoolMaxBytes: i.cfg.SpoolMaxBytes, StoreTimeout: i.cfg.StoreTimeout,
+		Check: i.checkDatabase, Log: i.log, Registerer: reg,
 	})
 	if err != nil {
 		return err

@@ -51,7 +51,8 @@ Point callbackd serve at it with these settings:
   JUMIO_RETRIEVAL_URL=http://127.0.0.1:9480
   CALLBACKD_ALLOWED_CIDRS=127.0.0.0/8
 
-The sandbox's own pages need no credentials:
+The sandbox's own pages need no credentials. They answer under an IP address,
+localhost, a name without a dot and the name in --listen, to no other site's page:
 
   GET  /_sandbox/                         journeys, for people
   GET  /_sandbox/ledger                   what was served and sent, and what a client should have

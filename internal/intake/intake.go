@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,9 @@ type Options struct {
 	// and then everything goes to Store.
 	SpoolDir      string
 	SpoolMaxBytes int64
+	// StoreTimeout is how long a callback waits for the spool's disk. That it
+	// waits as long for the database is up to Store.
+	StoreTimeout time.Duration
 	// Check returns nil when the database is fit for callbacks: reachable,
 	// writable, its schema new enough.
 	Check func(context.Context) error
@@ -109,7 +113,9 @@ func (i *Intake) InsertCallback(ctx context.Context, c *store.Callback) (spooled
 		// A row at fault is the mover's to set aside; it says nothing of others.
 		i.setAway(err)
 	}
-	if spoolErr := i.spool.Append(c); spoolErr != nil {
+	appending, cancel := context.WithTimeout(ctx, i.o.StoreTimeout)
+	defer cancel()
+	if spoolErr := i.spool.Append(appending, c); spoolErr != nil {
 		return false, errors.Join(err, spoolErr)
 	}
 	i.wakeMover()
@@ -126,7 +132,7 @@ func (i *Intake) InsertRejected(ctx context.Context, r *store.Rejected) error {
 }
 
 // Ready returns nil when a callback sent now would be durable, and what an
-// operator should know then: empty, unless the spool is in use.
+// operator should know then: empty, unless the spool is in use or cannot be used.
 func (i *Intake) Ready(ctx context.Context) (note string, err error) {
 	if i.spool == nil {
 		return "", i.o.Store.Ready(ctx)
@@ -138,16 +144,20 @@ func (i *Intake) Ready(ctx context.Context) (note string, err error) {
 		}
 	}
 	in := i.spool.Stats()
-	switch {
-	case a != nil:
+	if a != nil {
 		if err := i.spool.Room(); err != nil {
 			return "", fmt.Errorf("%w, and %w", a.err, err)
 		}
 		return fmt.Sprintf("callbacks are spooled since %s (%s): %s", stamp(a.since), a.err, contents(in)), nil
-	case in.Callbacks > 0:
-		return "the spool is being moved into the database: " + contents(in), nil
 	}
-	return "", nil
+	var notes []string
+	if err := i.spool.Failing(); err != nil {
+		notes = append(notes, "the spool takes no callbacks, without the database they would be refused: "+err.Error())
+	}
+	if in.Callbacks > 0 {
+		notes = append(notes, "the spool is being moved into the database: "+contents(in))
+	}
+	return strings.Join(notes, "; "), nil
 }
 
 func contents(in spool.Stats) string {

@@ -36,7 +36,7 @@ func start(t *testing.T, dir string, maxBytes int64) (*Intake, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	i, err := New(Options{Store: s, SpoolDir: dir, SpoolMaxBytes: maxBytes, Check: s.CheckSchema, Log: zap.NewNop(), Registerer: reg})
+	i, err := New(Options{Store: s, SpoolDir: dir, SpoolMaxBytes: maxBytes, StoreTimeout: time.Minute, Check: s.CheckSchema, Log: zap.NewNop(), Registerer: reg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,5 +111,27 @@ func TestReadyNote(t *testing.T) {
 		if !strings.Contains(note, part) {
 			t.Errorf("the note is %q (%v), want %q in it", note, err, part)
 		}
+	}
+}
+
+// A database that is back is used again, also when the spool cannot be read.
+func TestBackAlthoughTheSpoolFails(t *testing.T) {
+	i, err := start(t, t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken, err := spool.Open(spool.Options{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := broken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	working := i.spool
+	i.spool, i.o.Check = broken, func(context.Context) error { return nil }
+	pause := i.step(t.Context())
+	i.spool = working
+	if a := i.away.Load(); a != nil || pause != probeInterval {
+		t.Errorf("the database still counts as away: %v, next step after %s", a, pause)
 	}
 }

@@ -47,6 +47,13 @@ func newMetrics(reg prometheus.Registerer, i *Intake) *metrics {
 			}
 			return 0
 		})
+	gauge("callbackd_spool_failing", "1 while the spool's disk does not take callbacks, being full, broken or stalled; 0 otherwise, and without a spool.",
+		func() float64 {
+			if i.spool != nil && i.spool.Failing() != nil {
+				return 1
+			}
+			return 0
+		})
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "callbackd_spool_damages_total", Help: "Callbacks and ends of files in the spool that could not be read.",
 	}, func() float64 { return float64(stats().Damages) }))

@@ -2,6 +2,8 @@ package intake
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,6 +23,8 @@ const (
 	// moveCallbacks and moveBytes bound a batch, and so the memory for it.
 	moveCallbacks = 500
 	moveBytes     = 1 << 20
+	// retryTimeout bounds how long a start is held up by unstorable callbacks.
+	retryTimeout = time.Minute
 )
 
 // Run moves what is in the spool into the database until ctx ends. While there
@@ -37,13 +41,18 @@ func (i *Intake) Run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-i.kick:
+			case <-time.After(lookInterval): // the spool may have been opened late
 			}
 		}
 	}
 }
 
-// untilWoken is the pause of a mover that has nothing to do.
-const untilWoken = -1
+const (
+	// untilWoken is the pause of a mover that has nothing to do.
+	untilWoken = -1
+	// lookInterval is how often it looks into the spool all the same.
+	lookInterval = 10 * time.Second
+)
 
 // step does what there is to do once and says how long to pause after it.
 func (i *Intake) step(ctx context.Context) time.Duration {
@@ -51,9 +60,12 @@ func (i *Intake) step(ctx context.Context) time.Duration {
 		return probeInterval
 	}
 	began := time.Now()
-	batch, err := i.spool.Next(moveCallbacks, moveBytes)
+	batch, err := i.next(ctx)
 	if err != nil {
-		i.o.Log.Error("could not read the spool", zap.Error(err))
+		i.setBack() // a disk that fails or stalls is no reason not to use the database
+		if ctx.Err() == nil {
+			i.o.Log.Error("could not read the spool", zap.Error(err))
+		}
 		return probeInterval
 	}
 	if batch.Empty() {
@@ -61,13 +73,18 @@ func (i *Intake) step(ctx context.Context) time.Duration {
 		return untilWoken
 	}
 	if err := i.move(ctx, batch.Callbacks); err != nil {
+		if errors.Is(err, errNotSetAside) {
+			i.setBack()
+			i.o.Log.Error("could not set a callback aside that the database refuses, trying again", zap.Error(err))
+			return lookInterval
+		}
 		if ctx.Err() == nil {
 			i.setAway(err)
 		}
 		return probeInterval
 	}
 	i.setBack()
-	if err := i.spool.Done(batch); err != nil {
+	if err := i.done(ctx, batch); err != nil {
 		i.o.Log.Error("could not drop moved callbacks from the spool", zap.Error(err))
 		return probeInterval
 	}
@@ -77,6 +94,19 @@ func (i *Intake) step(ctx context.Context) time.Duration {
 	// At most half of the time, on one of the connections: fresh callbacks go
 	// first.
 	return time.Since(began)
+}
+
+func (i *Intake) next(ctx context.Context) (*spool.Batch, error) {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	return i.spool.Next(ctx, moveCallbacks, moveBytes)
+}
+
+// done drops a batch that is in the database, also when the mover is to stop.
+func (i *Intake) done(ctx context.Context, batch *spool.Batch) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.o.StoreTimeout)
+	defer cancel()
+	return i.spool.Done(ctx, batch)
 }
 
 // probe asks whether the database is fit again.
@@ -147,17 +177,21 @@ func (i *Intake) setAside(ctx context.Context, c *store.Callback, cause error) e
 	}
 	if i.unstorable == nil {
 		if i.unstorable, err = i.openUnstorable(); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errNotSetAside, err)
 		}
 	}
-	if err := i.unstorable.Append(c); err != nil {
-		return err
+	if err := i.unstorable.Append(ctx, c); err != nil {
+		return fmt.Errorf("%w: %w", errNotSetAside, err)
 	}
 	i.metrics.moved.WithLabelValues(movedUnstorable).Inc()
 	i.o.Log.Error("the database refuses a callback from the spool, even as a rejected one: it is kept in a directory of its own until the next start",
 		append(fields, zap.String("directory", i.unstorableDir()))...)
 	return nil
 }
+
+// errNotSetAside says nothing of the database: the disk does not take what that
+// refuses. The callback stays in the spool, and those behind it wait.
+var errNotSetAside = errors.New("the spool of unstorable callbacks does not take one")
 
 func (i *Intake) unstorableDir() string { return filepath.Join(i.o.SpoolDir, "unstorable") }
 
@@ -166,6 +200,7 @@ func (i *Intake) openUnstorable() (*spool.Spool, error) {
 }
 
 // retryUnstorable puts back into the spool what an earlier run had set aside.
+// Where there is no room, or the disk stalls, that is left to a later start.
 func (i *Intake) retryUnstorable() (err error) {
 	if _, err := os.Stat(i.unstorableDir()); os.IsNotExist(err) {
 		return nil
@@ -173,22 +208,30 @@ func (i *Intake) retryUnstorable() (err error) {
 	if i.unstorable, err = i.openUnstorable(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), retryTimeout)
+	defer cancel()
 	for {
-		batch, err := i.unstorable.Next(moveCallbacks, moveBytes)
-		if err != nil || batch.Empty() {
-			return err
+		batch, err := i.unstorable.Next(ctx, moveCallbacks, moveBytes)
+		if err == nil && batch.Empty() {
+			return nil
 		}
-		for _, c := range batch.Callbacks {
-			if err := i.spool.Append(c); err != nil {
-				// No room: they are tried at a later start.
-				i.o.Log.Warn("could not try the unstorable callbacks again", zap.Error(err))
-				return nil
-			}
+		if err == nil {
+			err = i.putBack(ctx, batch)
 		}
-		if err := i.unstorable.Done(batch); err != nil {
+		if err != nil {
+			i.o.Log.Warn("could not try the unstorable callbacks again", zap.Error(err))
+			return nil
+		}
+	}
+}
+
+func (i *Intake) putBack(ctx context.Context, batch *spool.Batch) error {
+	for _, c := range batch.Callbacks {
+		if err := i.spool.Append(ctx, c); err != nil {
 			return err
 		}
 	}
+	return i.unstorable.Done(ctx, batch)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

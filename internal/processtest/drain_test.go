@@ -89,7 +89,7 @@ func fillSpool(t *testing.T, dir string, n int) {
 					ID: uuid.Must(uuid.NewV7()), ReceivedAt: began, SourceIP: netip.MustParseAddr(jumioAddress), ContentType: "application/json",
 					Body: []byte(callbackBody(id, "SPOOLED")), WorkflowExecutionID: id, WorkflowStatus: "SPOOLED",
 				}
-				if err := s.Append(c); err != nil {
+				if err := s.Append(t.Context(), c); err != nil {
 					t.Errorf("append: %v", err)
 					return
 				}

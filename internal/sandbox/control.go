@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -31,11 +34,12 @@ var pageSource string
 
 var page = template.Must(template.New("page").Parse(pageSource))
 
-// routeControl serves the sandbox's own pages, which need no credentials.
+// routeControl serves the sandbox's own pages, which need no credentials, to
+// programs and to a browser on the sandbox's own address.
 func (s *Sandbox) routeControl(r chi.Router) {
 	r.HandleFunc(trapPath, s.serveTrap)
 	r.Route("/_sandbox", func(r chi.Router) {
-		r.Use(http.NewCrossOriginProtection().Handler)
+		r.Use(s.refuseForeign, http.NewCrossOriginProtection().Handler)
 		r.Get("/", s.servePage)
 		r.Get("/ledger", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Ledger()) })
 		r.Get("/kinds", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, kindList()) })
@@ -50,6 +54,41 @@ func (s *Sandbox) routeControl(r chi.Router) {
 			w.WriteHeader(http.StatusNoContent)
 		})
 	})
+}
+
+// refuseForeign refuses what a page of somebody else's makes a browser send. Its
+// Host is a name of theirs where they make that name point here (DNS rebinding);
+// its Origin or Sec-Fetch-Site says so otherwise. A link that a person follows is
+// fine.
+func (s *Sandbox) refuseForeign(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin, err := url.Parse(r.Header.Get("Origin"))
+		sameOrigin := r.Header.Get("Origin") == "" || err == nil && strings.EqualFold(origin.Host, r.Host)
+		link := r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+		switch {
+		case !s.ownHost(r.Host):
+			writeError(w, http.StatusForbidden, errors.New("the sandbox's own pages are served under an IP address, localhost, a name without a dot, or the name it listens on"))
+		case !sameOrigin || r.Header.Get("Sec-Fetch-Site") == "cross-site" && !link:
+			writeError(w, http.StatusForbidden, errors.New("the request comes from a page of another origin"))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// ownHost says whether a Host header can be no name that a stranger has made point
+// here. Names without a dot, such as a Compose service's, are in nobody's public
+// zone.
+func (s *Sandbox) ownHost(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.ToLower(strings.Trim(name, "[]"))
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	return name != "" && (!strings.Contains(name, ".") || name == s.listenName)
 }
 
 func (s *Sandbox) serveTrap(w http.ResponseWriter, _ *http.Request) {

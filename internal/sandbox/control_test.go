@@ -243,3 +243,55 @@ func TestTheLedgerIsWrittenBeforeTheClientHasTheWholeAnswer(t *testing.T) {
 		})
 	}
 }
+
+// A page of a stranger's can neither use the sandbox's control nor look at it, by
+// DNS rebinding or across origins; people and programs can.
+func TestControlRefusesForeignPages(t *testing.T) {
+	s := start(t, Config{})
+	s.listenName = "sandbox.test.internal" // as if it had been told to listen there
+	for name, tc := range map[string]struct {
+		method, host string
+		header       map[string]string
+		want         int
+	}{
+		"an address":           {"GET", "127.0.0.1:9480", nil, 200},
+		"an IPv6 address":      {"GET", "[::1]:9480", nil, 200},
+		"one without a port":   {"GET", "[::1]", nil, 200},
+		"localhost":            {"GET", "localhost:9480", nil, 200},
+		"a Compose service":    {"POST", "sandbox:9480", nil, 204},
+		"where it listens":     {"POST", "Sandbox.Test.internal:9480", nil, 204},
+		"rebinding":            {"GET", "evil.example:9480", nil, 403},
+		"rebinding, post":      {"POST", "evil.example", map[string]string{"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403},
+		"rebinding with a dot": {"GET", "sandbox.", nil, 403},
+		"an address as a name": {"GET", "127.0.0.1.evil.example", nil, 403},
+		"own origin":           {"POST", "127.0.0.1:9480", map[string]string{"Origin": "http://127.0.0.1:9480", "Sec-Fetch-Site": "same-origin"}, 204},
+		"foreign origin":       {"POST", "127.0.0.1:9480", map[string]string{"Origin": "https://evil.example"}, 403},
+		"foreign origin, get":  {"GET", "127.0.0.1:9480", map[string]string{"Origin": "https://evil.example"}, 403},
+		"another port":         {"GET", "127.0.0.1:9480", map[string]string{"Origin": "http://127.0.0.1:3000"}, 403},
+		"no origin in a frame": {"GET", "127.0.0.1:9480", map[string]string{"Origin": "null"}, 403},
+		"cross-site image":     {"GET", "127.0.0.1:9480", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, 403},
+		"cross-site post":      {"POST", "127.0.0.1:9480", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 403},
+		"a link":               {"GET", "127.0.0.1:9480", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200},
+		"in a frame":           {"GET", "127.0.0.1:9480", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403},
+	} {
+		path := "/_sandbox/ledger"
+		if tc.method == "POST" {
+			path = "/_sandbox/tokens/revoke"
+		}
+		r, err := http.NewRequest(tc.method, s.URL()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = tc.host
+		for k, v := range tc.header {
+			r.Header.Set(k, v)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, body := readAnswer(t, answer); status != tc.want {
+			t.Errorf("%s: %d %s, want %d", name, status, body, tc.want)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,8 +44,10 @@ type Sandbox struct {
 	// background counts the senders started over HTTP.
 	background sync.WaitGroup
 
-	server *http.Server
-	served chan struct{}
+	// listenName is the host that Start was given, in lower case.
+	listenName string
+	server     *http.Server
+	served     chan struct{}
 
 	mu       sync.Mutex
 	url      string
@@ -115,6 +118,9 @@ func (s *Sandbox) Start(addr string) error {
 	listener, err := new(net.ListenConfig).Listen(s.ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("sandbox: listening: %w", err)
+	}
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		s.listenName = strings.ToLower(host)
 	}
 	s.mu.Lock()
 	s.url = "http://" + listener.Addr().String()

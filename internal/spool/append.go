@@ -1,13 +1,13 @@
 package spool
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"time"
 
 	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
-	"go.uber.org/zap"
 
 	"callbackd/internal/store"
 )
@@ -26,9 +26,13 @@ type pending struct {
 	done       chan error
 }
 
-// Append returns nil once the callback is on the disk, fsynced. Who waits at the
-// same time shares an fsync; nothing is delayed for that.
-func (s *Spool) Append(c *store.Callback) error {
+// Append returns nil once the callback is on the disk, fsynced. Callers that wait
+// at the same time share an fsync; nothing is delayed for that.
+//
+// When ctx ends first, Append returns an error that wraps its cause. The callback
+// may still reach the disk later, so it may come out of the spool although the
+// caller was told that it was not stored.
+func (s *Spool) Append(ctx context.Context, c *store.Callback) error {
 	record, err := encode(c)
 	if err != nil {
 		return fmt.Errorf("encode a callback for the spool: %w", err)
@@ -41,63 +45,52 @@ func (s *Spool) Append(c *store.Callback) error {
 	case s.queue <- p:
 	case <-s.closing:
 		return ErrClosed
+	case <-ctx.Done():
+		return tooSlow(ctx)
 	}
 	select {
 	case err := <-p.done:
 		return err
-	case <-s.closing:
-	}
-	s.appender.Wait()
-	select {
-	case err := <-p.done:
-		return err
-	default:
-		return ErrClosed
+	case <-ctx.Done():
+		return tooSlow(ctx)
 	}
 }
 
-// write is the appender's life.
-func (s *Spool) write() {
-	batch := make([]pending, 0, maxBatch)
-	for {
+// tooSlow is the error of a caller that does not wait for the disk any longer.
+func tooSlow(ctx context.Context) error {
+	return fmt.Errorf("the spool's disk did not answer in time: %w", ctx.Err())
+}
+
+// write writes a callback, and with it those of all callers that wait as well.
+func (s *Spool) write(first pending) {
+	batch := s.batch[:0]
+	batch = append(batch, first)
+	size := len(first.record)
+fill:
+	for len(batch) < maxBatch && size < batchBytes {
 		select {
 		case p := <-s.queue:
-			batch = append(batch[:0], p)
-		case <-s.closing:
-			return
+			batch = append(batch, p)
+			size += len(p.record)
+		default:
+			break fill
 		}
-		size := len(batch[0].record)
-	fill:
-		for len(batch) < maxBatch && size < batchBytes {
-			select {
-			case p := <-s.queue:
-				batch = append(batch, p)
-				size += len(p.record)
-			default:
-				break fill
-			}
-		}
-		s.commit(batch)
-		clear(batch)
 	}
+	s.commit(batch)
+	clear(batch)
+	s.batch = batch
 }
 
 // commit writes a batch with one fsync and tells every waiter.
 func (s *Spool) commit(batch []pending) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	batch = s.refuseWhatDoesNotFit(batch)
 	if len(batch) == 0 {
 		return
 	}
 	err := s.appendBatch(batch)
 	if err != nil {
-		now := time.Now()
-		s.failedAt.Store(&now)
-		s.o.Log.Error("the spool's disk does not take callbacks", zap.Int("callbacks", len(batch)), zap.Error(err))
 		err = fmt.Errorf("write to the spool: %w", err)
-	} else {
-		s.failedAt.Store(nil)
+		s.fail(err)
 	}
 	s.publish() // before anybody who was told may ask
 	for _, p := range batch {
@@ -129,6 +122,9 @@ func (s *Spool) refuseWhatDoesNotFit(batch []pending) []pending {
 // appendBatch writes to the active segment. After an error that segment is not
 // written to any more: what the disk holds of the batch is unknown.
 func (s *Spool) appendBatch(batch []pending) error {
+	if s.lock == nil {
+		return s.notOpen
+	}
 	if s.active == nil {
 		g, err := createSegment(s.filer, s.o.Dir, s.next, uint32(s.segmentBytes)) //nolint:gosec // at most 4 MiB
 		if err != nil {
@@ -175,7 +171,7 @@ func (s *Spool) abandon(g *segment) {
 	_ = os.Remove(g.path()) // else it is found empty and removed
 }
 
-// waiting are the callbacks in the spool. s.mu is held.
+// waiting is how many callbacks are in the spool.
 func (s *Spool) waiting() int {
 	n := 0
 	for _, g := range s.segments {

@@ -14,6 +14,7 @@ import (
 const (
 	lockFile     = "lock"
 	positionFile = "position"
+	testFile     = "test" // shows that the disk can be written, and is deleted at once
 	// damagedSuffix marks a segment that was read as far as it goes and is kept
 	// for a person to look at.
 	damagedSuffix = ".damaged"
@@ -39,7 +40,7 @@ func (vfs) ListDir(dir string) ([]string, error) {
 }
 
 func (vfs) Create(dir, name string, _ uint64) (types.WritableFile, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
+	f, err := createFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil, err
 	}
@@ -49,13 +50,18 @@ func (vfs) Create(dir, name string, _ uint64) (types.WritableFile, error) {
 func (vfs) Delete(dir, name string) error { return os.Remove(filepath.Join(dir, name)) }
 
 func (vfs) OpenReader(dir, name string) (types.ReadableFile, error) {
-	return os.Open(filepath.Join(dir, name))
+	return openFile(filepath.Join(dir, name), os.O_RDONLY)
 }
 
 // OpenWriter opens for reading: what lies on the disk from an earlier life is
 // never written to.
 func (vfs) OpenWriter(dir, name string) (types.WritableFile, error) {
-	return os.Open(filepath.Join(dir, name))
+	return openFile(filepath.Join(dir, name), os.O_RDONLY)
+}
+
+// createFile makes a file that was not there, whatever that name stands for.
+func createFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|syscall.O_NOFOLLOW, fileMode)
 }
 
 // newFile makes its name durable together with its first content.
@@ -82,8 +88,12 @@ func syncDirectory(dir string) error {
 	return d.Sync()
 }
 
-// makeDirectory makes the directory unless it is there.
+// makeDirectory makes the directory unless it is there. It refuses one that
+// others may write to or replace.
 func makeDirectory(dir string) error {
+	if err := checkPath(dir); err != nil {
+		return err
+	}
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
 	}
@@ -95,7 +105,7 @@ func makeDirectory(dir string) error {
 
 // lock keeps a second process out until the file is closed.
 func lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, fileMode)
+	f, err := openFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -116,19 +126,26 @@ func savePosition(dir, segment string, done int) error {
 	text := fmt.Sprintf("%s %d", segment, done)
 	text = fmt.Sprintf("%s %08x\n", text, checksum([]byte(text)))
 	path := filepath.Join(dir, positionFile)
-	if err := os.WriteFile(path+".new", []byte(text), fileMode); err != nil {
+	_ = os.Remove(path + ".new") // a crash may have left one
+	f, err := createFile(path + ".new")
+	if err != nil {
 		return err
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
 	}
 	return os.Rename(path+".new", path)
 }
 
 func loadPosition(dir string) (segment string, done int) {
-	text, err := os.ReadFile(filepath.Join(dir, positionFile))
+	f, err := openFile(filepath.Join(dir, positionFile), os.O_RDONLY)
 	if err != nil {
 		return "", 0
 	}
+	defer f.Close() // only read
 	var sum uint32
-	if _, err := fmt.Sscanf(string(text), "%s %d %08x\n", &segment, &done, &sum); err != nil ||
+	if _, err := fmt.Fscanf(f, "%s %d %08x\n", &segment, &done, &sum); err != nil || done < 0 ||
 		sum != checksum(fmt.Appendf(nil, "%s %d", segment, done)) {
 		return "", 0
 	}

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
+	"github.com/hashicorp/raft-wal/types"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -37,8 +39,18 @@ type opened struct {
 
 func open(t testing.TB, dir string, maxBytes int64) *opened {
 	t.Helper()
+	return openWith(t, dir, maxBytes, vfs{})
+}
+
+func openOnDisk(t testing.TB, dir string, disk *stallingDisk) *opened {
+	t.Helper()
+	return openWith(t, dir, plenty, disk)
+}
+
+func openWith(t testing.TB, dir string, maxBytes int64, files types.VFS) *opened {
+	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	s, err := Open(Options{Dir: dir, MaxBytes: maxBytes, Log: zap.New(core)})
+	s, err := openOn(Options{Dir: dir, MaxBytes: maxBytes, Log: zap.New(core)}, files)
 	if err != nil {
 		t.Fatalf("open the spool: %v", err)
 	}
@@ -50,6 +62,53 @@ func open(t testing.TB, dir string, maxBytes int64) *opened {
 	})
 	t.Cleanup(o.close)
 	return o
+}
+
+// awaitRoom waits until the spool has found out that its disk takes callbacks.
+func (o *opened) awaitRoom() {
+	o.t.Helper()
+	for deadline := time.Now().Add(time.Minute); o.Room() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			o.t.Fatalf("the disk takes callbacks again, and yet: %v", o.Room())
+		}
+	}
+}
+
+// logged counts the lines with a message.
+func (o *opened) logged(message string) int { return o.logs.FilterMessage(message).Len() }
+
+// stallingDisk is a disk whose fsync does not return while it stalls.
+type stallingDisk struct {
+	vfs
+	release atomic.Pointer[chan struct{}]
+	stalled chan struct{} // gets a value for each fsync that is held up
+}
+
+func newStallingDisk() *stallingDisk { return &stallingDisk{stalled: make(chan struct{}, 100)} }
+
+func (d *stallingDisk) stall() {
+	release := make(chan struct{})
+	d.release.Store(&release)
+}
+
+func (d *stallingDisk) goOn() { close(*d.release.Swap(nil)) }
+
+func (d *stallingDisk) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := d.vfs.Create(dir, name, size)
+	return &stallingFile{f, d}, err
+}
+
+type stallingFile struct {
+	types.WritableFile
+	disk *stallingDisk
+}
+
+func (f *stallingFile) Sync() error {
+	if release := f.disk.release.Load(); release != nil {
+		f.disk.stalled <- struct{}{}
+		<-*release
+	}
+	return f.WritableFile.Sync()
 }
 
 // callback is the n-th, with a body of so many bytes.
@@ -69,7 +128,7 @@ func callback(n, body int) *store.Callback {
 func (o *opened) fill(from, to, body int) {
 	o.t.Helper()
 	for n := from; n <= to; n++ {
-		if err := o.Append(callback(n, body)); err != nil {
+		if err := o.Append(o.t.Context(), callback(n, body)); err != nil {
 			o.t.Fatalf("append callback %d: %v", n, err)
 		}
 	}
@@ -79,7 +138,7 @@ func (o *opened) fill(from, to, body int) {
 func (o *opened) drain(most int) (ids []string) {
 	o.t.Helper()
 	for {
-		b, err := o.Next(most, 1<<20)
+		b, err := o.Next(o.t.Context(), most, 1<<20)
 		if err != nil {
 			o.t.Fatalf("take out: %v", err)
 		}
@@ -89,7 +148,7 @@ func (o *opened) drain(most int) (ids []string) {
 		for _, c := range b.Callbacks {
 			ids = append(ids, c.WorkflowExecutionID)
 		}
-		if err := o.Done(b); err != nil {
+		if err := o.Done(o.t.Context(), b); err != nil {
 			o.t.Fatalf("drop: %v", err)
 		}
 	}

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -45,6 +46,8 @@ type segment struct {
 	log types.SegmentWriter
 	// reported is how far damaged records have been told of.
 	reported int
+	// stuck says that the file could not be deleted.
+	stuck bool
 }
 
 // span is a record's place in a file.
@@ -88,8 +91,11 @@ func (g *segment) open(filer *walsegment.Filer) error {
 	if g.log != nil {
 		return nil
 	}
-	stat, err := os.Stat(g.path())
+	stat, err := os.Lstat(g.path())
 	if err != nil {
+		return err
+	}
+	if err := checkFile(g.path(), stat); err != nil {
 		return err
 	}
 	g.size, g.inLog, g.salvaged, g.damage = stat.Size(), 0, nil, ""
@@ -146,7 +152,12 @@ func (g *segment) closing() int64 {
 // salvage looks for whole records from a place in a file on. They begin at
 // multiples of eight bytes, as the log's frames do.
 func salvage(path string, from int64) ([]span, error) {
-	content, err := os.ReadFile(path)
+	f, err := openFile(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	content, err := io.ReadAll(f)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +190,7 @@ func (g *segment) read(position int) (*store.Callback, int, error) {
 }
 
 func (g *segment) readSalvaged(s span) (*store.Callback, int, error) {
-	f, err := os.Open(g.path())
+	f, err := openFile(g.path(), os.O_RDONLY)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -11,18 +11,22 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	walsegment "github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 	"go.uber.org/zap"
 )
+
+// closeTimeout is how long Close waits for the disk.
+const closeTimeout = 2 * time.Second
 
 // Options are the settings of a Spool; all are required.
 type Options struct {
@@ -61,43 +65,111 @@ type Stats struct {
 type Spool struct {
 	o            Options
 	segmentBytes int64
-	lock         *os.File
+	files        types.VFS
 	filer        *walsegment.Filer
-	queue        chan pending
+	queue        chan pending // unbuffered: a caller that gives up leaves nothing behind
+	jobs         chan func()
 	closing      chan struct{}
-	appender     sync.WaitGroup
+	ended        chan struct{} // closed when run has returned
 	stats        atomic.Pointer[Stats]
-	failedAt     atomic.Pointer[time.Time] // the last Append that the disk refused
+	failing      atomic.Pointer[error] // why the disk does not take callbacks
 
-	// mu guards what follows. It is held through an fsync.
-	mu       sync.Mutex
-	segments []*segment // oldest first
-	active   *segment   // the last of them, when it is being written
-	next     uint64     // number of the next record
-	oldest   time.Time
-	damages  int
+	// What follows belongs to run, the only goroutine that touches the files. So a
+	// disk that stalls holds up nobody who has a deadline.
+	lock       *os.File   // nil until the directory could be opened
+	notOpen    error      // why it could not
+	segments   []*segment // oldest first
+	active     *segment   // the last of them, when it is being written
+	batch      []pending
+	next       uint64 // number of the next record
+	oldest     time.Time
+	damages    int
+	noPosition bool // the position could not be saved the last time
 }
 
 // Open opens the spool in a directory, for this process alone, and reads through
-// what is there. What a crash or the disk has damaged is skipped and logged.
-func Open(o Options) (*Spool, error) {
-	if err := makeDirectory(o.Dir); err != nil {
-		return nil, fmt.Errorf("make the spool's directory: %w", err)
-	}
-	held, err := lock(o.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("lock the spool's directory %s: %w", o.Dir, err)
-	}
+// what is there. What a crash or the disk has damaged is skipped and logged. A
+// directory or a file that others may write to is an error.
+//
+// A full disk is no error: Failing says so until there is room. Where not even
+// the directory or its lock can be made, the spool is empty and refuses all
+// callbacks until they can.
+func Open(o Options) (*Spool, error) { return openOn(o, vfs{}) }
+
+func openOn(o Options, files types.VFS) (*Spool, error) {
 	s := &Spool{
-		o: o, segmentBytes: segmentSize(o.MaxBytes), lock: held, filer: walsegment.NewFiler(o.Dir, vfs{}),
-		queue: make(chan pending, maxBatch), closing: make(chan struct{}), next: 1,
+		o: o, segmentBytes: segmentSize(o.MaxBytes), files: files, filer: walsegment.NewFiler(o.Dir, files),
+		queue: make(chan pending), jobs: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{}),
+	}
+	s.publish()
+	if s.notOpen = s.open(); noSpace(s.notOpen) {
+		s.fail(s.notOpen)
+	} else if s.notOpen != nil {
+		return nil, s.notOpen
+	}
+	go s.run()
+	return s, nil
+}
+
+// open takes the directory for this process and reads through what is there.
+func (s *Spool) open() error {
+	if err := makeDirectory(s.o.Dir); err != nil {
+		return fmt.Errorf("make the spool's directory: %w", err)
+	}
+	held, err := lock(s.o.Dir)
+	if err != nil {
+		return fmt.Errorf("lock the spool's directory %s: %w", s.o.Dir, err)
 	}
 	if err := s.recover(); err != nil {
+		s.segments = nil
 		_ = held.Close()
-		return nil, fmt.Errorf("open the spool in %s: %w", o.Dir, err)
+		return fmt.Errorf("open the spool in %s: %w", s.o.Dir, err)
 	}
-	s.appender.Go(s.write)
-	return s, nil
+	s.lock = held
+	return nil
+}
+
+// run does all work on the files until Close.
+func (s *Spool) run() {
+	defer close(s.ended)
+	tick := time.NewTicker(checkFailing)
+	defer tick.Stop()
+	s.watch(s.check)
+	checked := time.Now()
+	for {
+		select {
+		case p := <-s.queue:
+			s.watch(func() { s.write(p) })
+		case job := <-s.jobs:
+			s.watch(job)
+		case <-tick.C:
+			if s.failing.Load() != nil || time.Since(checked) >= checkWorking {
+				s.watch(s.check)
+				checked = time.Now()
+			}
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// do has a job run where all work on the files is done, and waits for it until
+// ctx ends. A job that has begun is finished in any case.
+func (s *Spool) do(ctx context.Context, job func()) error {
+	done := make(chan struct{})
+	select {
+	case s.jobs <- func() { defer close(done); job() }:
+	case <-s.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return tooSlow(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return tooSlow(ctx)
+	}
 }
 
 // segmentSize is small beside the limit, so that room comes back early.
@@ -105,6 +177,7 @@ func segmentSize(maxBytes int64) int64 { return min(max(maxBytes/16, 4<<10), 4<<
 
 // recover reads through the segments of earlier lives.
 func (s *Spool) recover() (err error) {
+	s.damages, s.next = 0, 1
 	if s.segments, err = listSegments(s.o.Dir); err != nil {
 		return err
 	}
@@ -130,33 +203,28 @@ func (s *Spool) recover() (err error) {
 		}
 		s.next = g.info.BaseIndex + baseStep
 	}
-	if err := s.removeDone(); err != nil {
-		return err
-	}
-	s.warnOfStrangers()
-	return s.findOldest()
-}
-
-// warnOfStrangers tells of a directory that others may read. The files are ours
-// alone in any case.
-func (s *Spool) warnOfStrangers() {
-	if info, err := os.Stat(s.o.Dir); err == nil && info.Mode().Perm()&0o022 != 0 {
-		s.o.Log.Warn("others may write to the spool's directory", zap.String("directory", s.o.Dir), zap.Stringer("mode", info.Mode().Perm()))
-	}
+	s.removeDone()
 	kept, err := filepath.Glob(filepath.Join(s.o.Dir, "*"+damagedSuffix))
 	if err == nil && len(kept) > 0 {
 		s.o.Log.Warn("damaged segments are kept beside the spool", zap.String("files", strings.Join(kept, " ")))
 	}
+	return s.findOldest()
 }
 
-// Close ends the spool; what is in it stays. Nothing may be taken out any more.
+// Close ends the spool; what is in it stays. It does not wait long for a disk
+// that stalls.
 func (s *Spool) Close() error {
 	close(s.closing)
-	s.appender.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+	case <-time.After(closeTimeout):
+		return errors.New("the spool's disk does not answer, its files are left open")
+	}
 	for _, g := range s.segments {
 		g.close()
+	}
+	if s.lock == nil {
+		return nil
 	}
 	return s.lock.Close()
 }
@@ -164,7 +232,7 @@ func (s *Spool) Close() error {
 // Stats gives the figures. It does not wait for the disk.
 func (s *Spool) Stats() Stats { return *s.stats.Load() }
 
-// publish makes the figures known. s.mu is held.
+// publish makes the figures known.
 func (s *Spool) publish() {
 	stats := Stats{Damages: s.damages}
 	for _, g := range s.segments {
@@ -177,14 +245,11 @@ func (s *Spool) publish() {
 	s.stats.Store(&stats)
 }
 
-// failureHolds is how long an Append that the disk refused speaks against the
-// next one.
-const failureHolds = 10 * time.Second
-
-// Room returns nil when an Append now would probably succeed.
+// Room returns nil when an Append now would probably succeed. It does not wait
+// for the disk.
 func (s *Spool) Room() error {
-	if at := s.failedAt.Load(); at != nil && time.Since(*at) < failureHolds {
-		return errors.New("the spool's disk does not take callbacks")
+	if err := s.Failing(); err != nil {
+		return err
 	}
 	// An ordinary callback is about as large.
 	const ordinary = 2 << 10

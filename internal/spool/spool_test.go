@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,16 +28,16 @@ func TestFirstInFirstOut(t *testing.T) {
 	if got := s.Stats(); got.Callbacks != 30 || got.Bytes < 30*100 || !got.Oldest.Equal(callback(1, 0).ReceivedAt) {
 		t.Errorf("the figures are %+v", got)
 	}
-	b, err := s.Next(10, 1<<20)
+	b, err := s.Next(t.Context(), 10, 1<<20)
 	if err != nil || len(b.Callbacks) != 10 {
 		t.Fatalf("%d callbacks, %v", len(b.Callbacks), err)
 	}
 	// Not dropped, so the same ones come again.
-	again, err := s.Next(10, 1<<20)
+	again, err := s.Next(t.Context(), 10, 1<<20)
 	if err != nil || again.Callbacks[0].ID != b.Callbacks[0].ID {
 		t.Fatalf("the next batch begins elsewhere: %v", err)
 	}
-	if err := s.Done(b); err != nil {
+	if err := s.Done(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Stats(); got.Callbacks != 20 || !got.Oldest.Equal(callback(11, 0).ReceivedAt) {
@@ -67,12 +68,12 @@ func TestKeepsWhatACallbackIs(t *testing.T) {
 		{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Unix(0, 1), WorkflowExecutionID: "least"},
 	}
 	for _, c := range list {
-		if err := s.Append(c); err != nil {
+		if err := s.Append(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.close()
-	b, err := open(t, dir, plenty).Next(100, 10<<20)
+	b, err := open(t, dir, plenty).Next(t.Context(), 100, 10<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,27 +82,21 @@ func TestKeepsWhatACallbackIs(t *testing.T) {
 	}
 }
 
-// While one fsync runs, all others who come wait for the same next one.
+// While one fsync runs, all others that come wait for the same next one.
 func TestOneFsyncForAllWhoWait(t *testing.T) {
-	s := open(t, t.TempDir(), plenty)
+	disk := newStallingDisk()
+	s := openOnDisk(t, t.TempDir(), disk)
 	const n = 400
 	done := make(chan error, n)
-	enqueue := func(n int) {
-		record, err := encode(callback(n, 10))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.queue <- pending{record: record, done: done}
-	}
-	s.mu.Lock() // an fsync that takes long
+	enqueue := func(n int) { go func() { done <- s.Append(t.Context(), callback(n, 10)) }() }
+	disk.stall()
 	enqueue(1)
-	for len(s.queue) > 0 {
-		runtime.Gosched()
-	}
+	<-disk.stalled
 	for i := 2; i <= n; i++ {
 		enqueue(i)
 	}
-	s.mu.Unlock()
+	awaitAppends(t, n)
+	disk.goOn()
 	for range n {
 		if err := <-done; err != nil {
 			t.Errorf("append: %v", err)
@@ -110,7 +105,27 @@ func TestOneFsyncForAllWhoWait(t *testing.T) {
 	if got := commits(readFile(t, segmentFiles(t, s.dir)[0])); got > 2 {
 		t.Errorf("%d callbacks took %d commits, want 2", n, got)
 	}
-	wantIDs(t, s.drain(1000), names(1, n))
+	got, want := s.drain(1000), names(1, n)
+	slices.Sort(got)
+	slices.Sort(want)
+	wantIDs(t, got, want)
+}
+
+var waitingAppend = regexp.MustCompile(`\[select[^\]]*\]:\n\S*\.\(\*Spool\)\.Append\(`)
+
+// awaitAppends waits until n callers are inside Append and wait.
+func awaitAppends(t *testing.T, n int) {
+	t.Helper()
+	stacks := make([]byte, 4<<20)
+	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
+		waiting := len(waitingAppend.FindAll(stacks[:runtime.Stack(stacks, true)], -1))
+		if waiting == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d callers wait, want %d", waiting, n)
+		}
+	}
 }
 
 // commits counts the commit frames of a segment.
@@ -134,7 +149,7 @@ func TestManyAtOnce(t *testing.T) {
 	for sender := range senders {
 		sending.Go(func() {
 			for n := range each {
-				if err := s.Append(callback(sender*each+n, 500)); err != nil {
+				if err := s.Append(t.Context(), callback(sender*each+n, 500)); err != nil {
 					t.Errorf("append: %v", err)
 				}
 			}
@@ -164,7 +179,7 @@ func TestBound(t *testing.T) {
 			n := 0
 			var err error
 			for ; err == nil && n < 1000; n++ {
-				err = s.Append(callback(n+1, 1000))
+				err = s.Append(t.Context(), callback(n+1, 1000))
 			}
 			if !errors.Is(err, ErrFull) || !errors.Is(s.Room(), ErrFull) {
 				t.Fatalf("a full spool says %v and %v", err, s.Room())
@@ -173,21 +188,21 @@ func TestBound(t *testing.T) {
 			if size := s.Stats().Bytes; size > limit || size < limit*3/4 {
 				t.Errorf("%d bytes in the spool at its limit of %d", size, limit)
 			}
-			b, err := s.Next(n/2, 1<<20)
+			b, err := s.Next(t.Context(), n/2, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Done(b); err != nil {
+			if err := s.Done(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Append(callback(n+1, 1000)); err != nil || s.Room() != nil {
+			if err := s.Append(t.Context(), callback(n+1, 1000)); err != nil || s.Room() != nil {
 				t.Errorf("with half of it taken out: %v, %v", err, s.Room())
 			}
 			wantIDs(t, s.drain(10), names(len(b.Callbacks)+1, n+1))
 		})
 	}
 	s := open(t, t.TempDir(), 100)
-	if err := s.Append(callback(1, 10)); !errors.Is(err, ErrFull) {
+	if err := s.Append(t.Context(), callback(1, 10)); !errors.Is(err, ErrFull) {
 		t.Errorf("a limit below one callback: %v", err)
 	}
 }
@@ -197,7 +212,7 @@ func TestReopen(t *testing.T) {
 	s := open(t, dir, 1<<20) // segments of 64 KiB
 	s.fill(1, 100, 2000)
 	s.close()
-	if err := s.Append(callback(0, 0)); !errors.Is(err, ErrClosed) {
+	if err := s.Append(t.Context(), callback(0, 0)); !errors.Is(err, ErrClosed) {
 		t.Errorf("append to a closed spool: %v", err)
 	}
 
@@ -208,11 +223,11 @@ func TestReopen(t *testing.T) {
 	if got := s.Stats(); got.Callbacks != 100 || !got.Oldest.Equal(callback(1, 0).ReceivedAt) {
 		t.Errorf("the figures are %+v", got)
 	}
-	b, err := s.Next(20, 1<<20)
+	b, err := s.Next(t.Context(), 20, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Done(b); err != nil {
+	if err := s.Done(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	s.fill(101, 110, 2000)
@@ -233,11 +248,11 @@ func TestLostPosition(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, plenty)
 			s.fill(1, 10, 10)
-			b, err := s.Next(5, 1<<20)
+			b, err := s.Next(t.Context(), 5, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Done(b); err != nil {
+			if err := s.Done(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
 			s.close()
@@ -262,11 +277,11 @@ func TestPermissions(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "spool")
 	s := open(t, dir, plenty)
 	s.fill(1, 3, 10)
-	b, err := s.Next(1, 1<<20)
+	b, err := s.Next(t.Context(), 1, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Done(b); err != nil {
+	if err := s.Done(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]os.FileMode{dir: 0o700, filepath.Dir(dir): 0o700}
@@ -297,19 +312,17 @@ func TestDirectoryThatCannotBe(t *testing.T) {
 func TestDiskRefuses(t *testing.T) {
 	s := open(t, t.TempDir(), plenty)
 	s.fill(1, 5, 10)
-	s.mu.Lock()
-	_ = s.active.log.Close() // every write to it fails from now on
-	s.mu.Unlock()
-	if err := s.Append(callback(6, 10)); err == nil || errors.Is(err, ErrFull) {
+	if err := s.do(t.Context(), func() { _ = s.active.log.Close() }); err != nil { // every write to it fails from now on
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), callback(6, 10)); err == nil || errors.Is(err, ErrFull) {
 		t.Fatalf("append to a broken file: %v", err)
 	}
 	if s.Room() == nil {
 		t.Error("there seems to be room on a disk that refuses")
 	}
 	s.fill(7, 9, 10)
-	if err := s.Room(); err != nil {
-		t.Errorf("the disk takes callbacks again: %v", err)
-	}
+	s.awaitRoom()
 	wantIDs(t, s.drain(2), names(1, 9, 6))
 }
 
@@ -322,7 +335,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if err := s.Append(c); err != nil {
+					if err := s.Append(b.Context(), c); err != nil {
 						b.Error(err)
 						return
 					}

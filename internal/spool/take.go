@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,10 +23,15 @@ type Batch struct {
 // so many, and no more once their bodies and fields have so many bytes. It is
 // empty when the spool is. Damaged ones are passed over and logged. Only one
 // batch may be out at a time.
-func (s *Spool) Next(most, bytes int) (*Batch, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.peek(most, bytes)
+//
+// When ctx ends before the disk has answered, the error wraps its cause.
+func (s *Spool) Next(ctx context.Context, most, bytes int) (*Batch, error) {
+	var b *Batch
+	var failed error
+	if err := s.do(ctx, func() { b, failed = s.peek(most, bytes) }); err != nil {
+		return nil, err
+	}
+	return b, failed
 }
 
 func (s *Spool) peek(most, bytes int) (*Batch, error) {
@@ -77,28 +84,33 @@ func (s *Spool) reportDamaged(g *segment, position int) {
 // Empty says whether there was nothing to take out.
 func (b *Batch) Empty() bool { return len(b.Callbacks)+b.damaged == 0 }
 
-// Done drops a batch for good.
-func (s *Spool) Done(b *Batch) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer s.publish()
-	n := len(b.Callbacks) + b.damaged
+// Done drops a batch for good. An error means that the spool is closed, that ctx
+// ended first, or that what remains could not be read: the batch may then come
+// out once more, and is dropped all the same when the disk answers late.
+func (s *Spool) Done(ctx context.Context, b *Batch) error {
+	var failed error
+	if err := s.do(ctx, func() { failed = s.drop(len(b.Callbacks) + b.damaged) }); err != nil {
+		return fmt.Errorf("drop callbacks from the spool: %w", err)
+	}
+	return failed
+}
+
+// drop forgets the n oldest callbacks.
+func (s *Spool) drop(n int) error {
 	for _, g := range s.segments {
 		taken := min(n, g.count-g.done)
 		g.done += taken
 		n -= taken
 	}
-	if err := s.removeDone(); err != nil {
-		return fmt.Errorf("drop callbacks from the spool: %w", err)
-	}
+	s.removeDone()
 	return s.findOldest()
 }
 
 // removeDone deletes the segments of which nothing is left, and remembers how
-// far the oldest other one has been read. s.mu is held.
-func (s *Spool) removeDone() error {
+// far the oldest other one has been read. A file that cannot be deleted now is
+// tried again; nothing comes out of it any more.
+func (s *Spool) removeDone() {
 	kept := s.segments[:0]
-	var failed error
 	for _, g := range s.segments {
 		if g.done < g.count {
 			kept = append(kept, g)
@@ -107,19 +119,32 @@ func (s *Spool) removeDone() error {
 		if g == s.active {
 			s.active = nil
 		}
-		if err := g.remove(); err != nil {
-			failed = err
+		if err := g.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if !g.stuck {
+				s.o.Log.Error("could not delete an emptied segment of the spool, trying again", zap.String("file", g.path()), zap.Error(err))
+			}
+			g.stuck = true
+			kept = append(kept, g)
 		}
 	}
 	clear(s.segments[len(kept):])
 	s.segments = kept
-	if failed == nil && len(kept) > 0 {
-		failed = savePosition(s.o.Dir, kept[0].name, kept[0].done)
+	if len(kept) > 0 {
+		s.rememberPosition(kept[0])
 	}
-	return failed
 }
 
-// findOldest reads when the oldest callback was received. s.mu is held.
+// rememberPosition saves how far the oldest segment has been read. It may fail,
+// as on a full disk: callbacks then come out again after a restart.
+func (s *Spool) rememberPosition(g *segment) {
+	err := savePosition(s.o.Dir, g.name, g.done)
+	if err != nil && !s.noPosition {
+		s.o.Log.Warn("could not save the position of the spool: after a restart callbacks are moved again, which stores none twice", zap.Error(err))
+	}
+	s.noPosition = err != nil
+}
+
+// findOldest reads when the oldest callback was received.
 func (s *Spool) findOldest() error {
 	defer s.publish()
 	s.oldest = time.Time{}

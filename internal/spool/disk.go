@@ -1,0 +1,97 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// checkFailing and checkWorking are how often the disk is checked while it
+	// does not take callbacks, and while it does.
+	checkFailing = time.Second
+	checkWorking = 10 * time.Second
+	// checkBytes is written for a check: some thirty callbacks.
+	checkBytes = 64 << 10
+	// stallAfter is how long work on the disk takes before the disk counts as
+	// stalled.
+	stallAfter = 2 * time.Second
+)
+
+var errStalled = errors.New("the disk has not answered for 2 seconds")
+
+// Failing says why the disk does not take callbacks, nil while it does: it is
+// full or broken, or it stalls. It does not wait for the disk.
+func (s *Spool) Failing() error {
+	if err := s.failing.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fail notes why the disk does not take callbacks. It is logged when that begins.
+func (s *Spool) fail(err error) {
+	if s.failing.Swap(&err) == nil {
+		s.o.Log.Error("the spool's disk does not take callbacks", zap.String("directory", s.o.Dir), zap.Error(err))
+	}
+}
+
+// check asks the disk whether it takes callbacks, opens the spool if that was
+// impossible until now, and deletes what could not be deleted before.
+func (s *Spool) check() {
+	err := s.tryDisk()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	for _, g := range s.segments {
+		if g.stuck {
+			s.removeDone()
+			s.publish()
+			break
+		}
+	}
+	if s.failing.Swap(nil) != nil {
+		s.o.Log.Info("the spool's disk takes callbacks again", zap.String("directory", s.o.Dir))
+	}
+}
+
+// tryDisk writes a small file, as a callback would be written, and deletes it.
+func (s *Spool) tryDisk() error {
+	if s.lock == nil {
+		if s.notOpen = s.open(); s.notOpen != nil {
+			return s.notOpen
+		}
+	}
+	_ = s.files.Delete(s.o.Dir, testFile) // a crash may have left one
+	f, err := s.files.Create(s.o.Dir, testFile, checkBytes)
+	if err != nil {
+		return fmt.Errorf("check the spool's disk: %w", err)
+	}
+	_, err = f.WriteAt(make([]byte, checkBytes), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close(), s.files.Delete(s.o.Dir, testFile)); err != nil {
+		return fmt.Errorf("check the spool's disk: %w", err)
+	}
+	return nil
+}
+
+// watch runs work on the disk. If that takes long, the disk counts as stalled
+// until it has been checked.
+func (s *Spool) watch(work func()) {
+	stalled := time.AfterFunc(stallAfter, func() { s.fail(errStalled) })
+	work()
+	if !stalled.Stop() {
+		s.check()
+	}
+}
+
+// noSpace says whether a full disk is the reason, or a quota that is used up.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
