@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,7 +137,7 @@ func (i *instance) newHandler(reg *prometheus.Registry) (err error) {
 	i.handler, err = handler.New(handler.Options{
 		CallbackPath: i.cfg.CallbackPath, MaxBodyBytes: i.cfg.MaxBodyBytes,
 		RejectedPerHour: i.cfg.RejectedPerHour, UserReferenceKey: i.cfg.UserReferenceKey,
-		Check: i.check, Note: i.note, Store: i.intake, Logger: i.log, Tracer: i.tracer, Gatherer: reg,
+		Check: i.check, Note: i.note, NotReady: i.notReady, Store: i.intake, Logger: i.log, Tracer: i.tracer, Gatherer: reg,
 		Metrics: handler.NewMetrics(reg, ipfilter.ReasonNotAllowed, ipfilter.ReasonNoAddress),
 	})
 	return err
@@ -147,12 +149,34 @@ func (i *instance) check(r *http.Request) (netip.Addr, string) {
 	return d.Addr, d.Reason
 }
 
-// note is for the operator who looks at the admin listener's /readyz.
+// note is for the operator who looks at the admin listener's /readyz. A worker that
+// stalls does not keep the instance from receiving.
 func (i *instance) note() string {
 	if i.filter == nil {
 		return ""
 	}
-	return i.filter.UndeclaredProxies()
+	notes := []string{i.filter.UndeclaredProxies(), i.stalled()}
+	return strings.Join(slices.DeleteFunc(notes, func(note string) bool { return note == "" }), "; ")
+}
+
+// notReady is why a worker-only instance is not ready.
+func (i *instance) notReady() string {
+	if i.filter != nil {
+		return ""
+	}
+	return i.stalled()
+}
+
+// stalled says that the worker makes no progress.
+func (i *instance) stalled() string {
+	if i.fetcher == nil {
+		return ""
+	}
+	since := i.fetcher.Stalled()
+	if since.IsZero() {
+		return ""
+	}
+	return "the worker makes no progress: it has promoted no callback, nor found that there is none, since " + since.UTC().Format(time.RFC3339)
 }
 
 func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
@@ -172,7 +196,7 @@ func (i *instance) newFetcher(reg prometheus.Registerer) (err error) {
 	}
 	i.fetcher, err = fetcher.New(fetcher.Options{
 		Store: i.store, Jumio: i.jumio, Schedule: i.cfg.RetrievalDelays, Workers: i.cfg.Workers,
-		StopTimeout: i.cfg.ShutdownTimeout / 2, Log: i.log, Tracer: i.tracer,
+		StopTimeout: i.cfg.ShutdownTimeout / 2, UserReferenceKey: i.cfg.UserReferenceKey, Log: i.log, Tracer: i.tracer,
 		Metrics: fetcher.NewMetrics(reg, i.cfg.RetrievalDelays),
 	})
 	return err

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
-	"callbackd/internal/handler"
+	"callbackd/internal/callback"
 )
 
 // result is what a command line led to.
@@ -124,7 +124,7 @@ func TestConfig(t *testing.T) {
 
 // TestSign needs the key and nothing else of the environment.
 func TestSign(t *testing.T) {
-	signed, err := handler.SignUserReference("key", "customer-4711")
+	signed, err := callback.SignUserReference("key", "customer-4711")
 	if err != nil {
 		t.Fatal(err)
 	}

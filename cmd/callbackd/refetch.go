@@ -11,21 +11,31 @@ import (
 )
 
 func newRefetchCommand(p *process) *cobra.Command {
-	return &cobra.Command{
+	var accountID string
+	refetch := &cobra.Command{
 		Use:   "refetch WORKFLOW_EXECUTION_ID...",
 		Short: "Queues the retrieval again, from attempt 1",
 		Long: `Queues the retrieval of workflow executions again, from attempt 1, whatever
 their state; a running worker does the work. If one of them is unknown, none is
-queued. Needs DATABASE_URL, and CALLBACKD_RETRIEVAL_DELAYS where it is set for
-the workers.`,
+queued. A retrieval that gets nothing takes no earlier result away.
+
+Jumio is asked under the account that is known; where it answers 404, under every
+other that a callback has named, and without one. --account-id names the account
+where all callbacks have named a wrong one.
+
+Needs DATABASE_URL, and CALLBACKD_RETRIEVAL_DELAYS where it is set for the
+workers.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, ids []string) error {
+			if accountID != "" && !store.ValidID(accountID) {
+				return wrongUsage(c, fmt.Errorf("--account-id: %q is not an account id", accountID))
+			}
 			delays, err := config.RetrievalDelays(p.environ)
 			if err != nil {
 				return err
 			}
 			return withSchema(c, p, func(s *store.Store) error {
-				if err := fetcher.Refetch(c.Context(), s, delays, ids); err != nil {
+				if err := fetcher.Refetch(c.Context(), s, delays, ids, accountID); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(p.stdout, "queued %d\n", len(ids))
@@ -33,4 +43,6 @@ the workers.`,
 			})
 		},
 	}
+	refetch.Flags().StringVar(&accountID, "account-id", "", "ask Jumio under this account")
+	return refetch
 }

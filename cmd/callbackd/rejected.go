@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -52,8 +53,9 @@ replayed after a wrong allowlist. The ID is the X-Request-Id of the answer.`,
 			Use:   "replay ID...",
 			Short: "Takes rejected callbacks in as if they had been accepted",
 			Long: `Stores each as a callback that was received when it was rejected; a running
-worker does the rest. One that is no callback, was cut at 64 KiB, or has been
-replayed already is an error, and those after it are not replayed.`,
+worker does the rest. A dead letter (not_storable) is stored already and promoted
+once more. One that is no callback, was cut at 64 KiB, or has been replayed already
+is an error, and those after it are not replayed.`,
 			Args: ids(1, 1000),
 			RunE: func(c *cobra.Command, args []string) error {
 				return withSchema(c, p, func(s *store.Store) error {
@@ -110,6 +112,13 @@ func showRejected(ctx context.Context, p *process, s *store.Store, id string) er
 }
 
 func replay(ctx context.Context, p *process, s *store.Store, id string) error {
+	switch err := s.ReplayDeadLetter(ctx, uuid.MustParse(id)); {
+	case err == nil:
+		_, err = fmt.Fprintf(p.stdout, "replayed dead letter %s\n", id)
+		return err
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	r, err := s.GetRejected(ctx, uuid.MustParse(id))
 	if err != nil {
 		return err

@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/config"
-	"callbackd/internal/handler"
 )
 
 func newSignCommand(p *process) *cobra.Command {
@@ -24,7 +24,7 @@ A reference that begins with a dash stands after --.`,
 			if err != nil {
 				return err
 			}
-			signed, err := handler.SignUserReference(key, args[0])
+			signed, err := callback.SignUserReference(key, args[0])
 			if err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
 )
@@ -21,13 +22,15 @@ const (
 
 // attempt is one try at a retrieval: what it got and what failed first.
 type attempt struct {
-	worker  *worker
-	lease   store.Lease
-	claim   *store.Claim
-	refetch bool
+	worker *worker
+	lease  *store.Lease
+	claim  *store.Claim
+	args   retrievalArgs
+	last   bool // none follows
 
-	status  string // from Get Status
-	details []byte // fetched in this attempt
+	at      jumio.Workflow // where the workflow execution was found
+	status  string         // as Jumio says it
+	details []byte         // fetched in this attempt
 	parsed  *jumio.Details
 	images  int // fetched in this attempt
 	gotOn   bool
@@ -69,17 +72,11 @@ func (a *attempt) failRequest(err error) (goOn bool) {
 // run makes the requests that are still missing: status if it is not known,
 // details once, every image once.
 func (a *attempt) run(ctx context.Context) {
-	w := a.workflow()
-	if a.claim.Details == nil && !a.refetch && a.claim.Status != jumio.StatusProcessed {
-		if !a.askStatus(ctx, w) {
-			return
-		}
-	}
-	if !a.getDetails(ctx, w) {
+	if a.asksStatus() && !a.askStatus(ctx) {
 		return
 	}
-	if w.AccountID == "" {
-		w.AccountID = a.parsed.AccountID
+	if !a.getDetails(ctx) {
+		return
 	}
 	for i := range a.parsed.Parts {
 		// Each attempt begins with another part, so that one which ends every
@@ -89,7 +86,7 @@ func (a *attempt) run(ctx context.Context) {
 		if a.claim.Parts[key] {
 			continue
 		}
-		img, err := a.worker.jumio.Image(ctx, w.DataCenter, part)
+		img, err := a.worker.jumio.Image(ctx, a.at.DataCenter, part)
 		if err != nil {
 			if a.failRequest(err) {
 				continue
@@ -109,30 +106,22 @@ func (a *attempt) run(ctx context.Context) {
 	}
 }
 
-// workflow names the workflow execution from what the callbacks said. Of their
-// hrefs, only what they name is used, and only if they are trusted.
-func (a *attempt) workflow() jumio.Workflow {
-	w := jumio.Workflow{ID: a.lease.WorkflowExecutionID, AccountID: a.claim.AccountID}
-	if href, err := a.worker.jumio.ParseWorkflowHref(a.claim.WorkflowHref); err == nil {
-		w.DataCenter = href.DataCenter
-		if w.AccountID == "" {
-			w.AccountID = href.AccountID
-		}
+// asksStatus tells whether callbacks leave open what has become of the workflow
+// execution.
+func (a *attempt) asksStatus() bool {
+	if a.claim.Details != nil || a.args.Refetch {
+		return false
 	}
-	if dataCenter, accountID, err := a.worker.jumio.ParseAccountHref(a.claim.AccountHref); err == nil {
-		if w.DataCenter == "" {
-			w.DataCenter = dataCenter
-		}
-		if w.AccountID == "" {
-			w.AccountID = accountID
-		}
-	}
-	return w
+	return a.claim.AsksStatus || a.claim.Status != jumio.StatusProcessed
 }
 
-// askStatus asks for an unknown status and tells whether there are details to get.
-func (a *attempt) askStatus(ctx context.Context, w jumio.Workflow) bool {
-	result, err := a.worker.jumio.Status(ctx, w)
+// askStatus asks for the status and tells whether there are details to get.
+func (a *attempt) askStatus(ctx context.Context) bool {
+	var result *jumio.StatusResult
+	err := a.locate(ctx, func(w jumio.Workflow) (err error) {
+		result, err = a.worker.jumio.Status(ctx, w)
+		return err
+	})
 	if err != nil {
 		a.failRequest(err)
 		return false
@@ -147,40 +136,71 @@ func (a *attempt) askStatus(ctx context.Context, w jumio.Workflow) bool {
 
 // getDetails has the details parsed, from this retrieval's earlier attempt or
 // from Jumio, and tells whether they are final.
-func (a *attempt) getDetails(ctx context.Context, w jumio.Workflow) bool {
-	body := a.claim.Details
-	if body == nil {
-		var err error
-		if body, err = a.worker.jumio.Details(ctx, w); err != nil {
-			a.failRequest(err)
+func (a *attempt) getDetails(ctx context.Context) bool {
+	if a.claim.Details != nil {
+		return a.readDetails()
+	}
+	var body []byte
+	var parsed *jumio.Details
+	err := a.locate(ctx, func(w jumio.Workflow) (err error) {
+		if body, err = a.worker.jumio.Details(ctx, w); err == nil {
+			parsed, err = a.worker.jumio.ParseDetails(body, w)
+		}
+		return err
+	})
+	if err != nil {
+		a.failRequest(err)
+		return false
+	}
+	final, known := jumio.FinalStatus(parsed.Status)
+	switch {
+	case known && !final && a.args.Refetch:
+		a.status = parsed.Status // the person is still at it
+		return false
+	case known && !final:
+		a.fail(codeNotFinal, "the details' status is "+parsed.Status)
+		return false
+	case known:
+		// A status that is missing or not known is no reason to doubt a callback
+		// that said PROCESSED.
+		a.status = parsed.Status
+	}
+	if key := a.worker.referenceKey; key != "" {
+		if err := callback.VerifyUserReference(key, parsed.UserReference); err != nil {
+			a.fail(err.Error(), "the userReference of the details does not carry our signature")
+			a.last = true // it will not carry it later either
 			return false
 		}
 	}
-	parsed, err := a.worker.jumio.ParseDetails(body, w)
-	if err != nil {
-		a.fail(jumio.CodeInvalidJSON, err.Error())
-		return false
-	}
-	// A status that is missing or not known is no reason to doubt a callback
-	// that said PROCESSED.
-	if final, known := jumio.FinalStatus(parsed.Status); known && !final {
-		a.fail(codeNotFinal, "the details' status is "+parsed.Status)
-		return false
-	}
-	a.parsed = parsed
-	if a.claim.Details == nil {
-		a.details = body
-		a.gotOn = true
-	}
+	a.parsed, a.details = parsed, body
+	a.gotOn = true
 	return true
 }
 
-// outcome is the attempt's result, as the last one or as one of several.
-func (a *attempt) outcome(last bool) store.Outcome {
-	o := store.Outcome{Details: a.details, Status: a.status, Error: a.reason, Images: len(a.claim.Parts) + a.images}
+// readDetails parses the details that an earlier attempt has stored.
+func (a *attempt) readDetails() bool {
+	a.at = a.named(a.claimed())
+	parsed, err := a.worker.jumio.ParseDetails(a.claim.Details, jumio.Workflow{ID: a.at.ID, DataCenter: a.at.DataCenter})
+	if err != nil {
+		a.failRequest(err)
+		return false
+	}
+	a.parsed = parsed
+	return true
+}
+
+// outcome is the attempt's result.
+func (a *attempt) outcome() store.Outcome {
+	o := store.Outcome{Details: a.details, Error: a.reason, Images: len(a.claim.Parts) + a.images}
+	if a.details != nil {
+		o.Identity = a.identity()
+	}
 	final, known := jumio.FinalStatus(a.status)
+	if known {
+		o.Status = a.status
+	}
 	switch {
-	case a.code != "" && !last:
+	case a.code != "" && !a.last:
 		o.State = store.Pending
 	case a.code != "" && a.parsed == nil && a.claim.Details == nil:
 		o.State = store.Failed
@@ -189,9 +209,9 @@ func (a *attempt) outcome(last bool) store.Outcome {
 		o.State = store.Partial
 		o.Error += a.missing()
 		o.Events = a.event(store.EventRetrieved)
-	case known && !final:
+	case a.parsed == nil && !final:
 		o.State = store.Awaiting
-	case known && a.status != jumio.StatusProcessed:
+	case a.parsed == nil:
 		o.State = store.NotRequired
 		o.Events = a.event(store.EventExpired)
 	case len(a.parsed.Missing) > 0:
@@ -209,16 +229,41 @@ func (a *attempt) event(t store.EventType) []store.Event {
 	return []store.Event{{Type: t, WorkflowExecutionID: a.lease.WorkflowExecutionID}}
 }
 
+// identity is whose the workflow execution is, by its details. What breaks the
+// limits of a callback's fields counts as absent here, too.
+func (a *attempt) identity() store.Identity {
+	c := store.Callback{AccountID: a.parsed.AccountID, DefinitionKey: a.parsed.DefinitionKey, UserReference: a.parsed.UserReference}
+	c.Bound()
+	return store.Identity{
+		AccountID: c.AccountID, DefinitionKey: c.DefinitionKey, UserReference: c.UserReference, DataCenter: a.at.DataCenter,
+	}
+}
+
+// contradicted tells whether callbacks have named somebody else than the details.
+func (a *attempt) contradicted(i store.Identity) bool {
+	differs := func(claimed, said string) bool { return claimed != "" && said != "" && claimed != said }
+	return differs(a.claim.AccountID, i.AccountID) || differs(a.claim.UserReference, i.UserReference) ||
+		differs(a.claim.DefinitionKey, i.DefinitionKey)
+}
+
+// retryPriority is the priority of the attempt after this one.
+func (a *attempt) retryPriority(priority int) int {
+	if a.gotOn || len(a.claim.Parts) > 0 || a.claim.Details != nil || priority == priorityKnown || priority == priorityContinue {
+		return priorityContinue
+	}
+	return priorityRetry
+}
+
 // missing says how many of the parts are not in.
 func (a *attempt) missing() string {
 	if a.parsed == nil {
 		return ""
 	}
-	missing := len(a.parsed.Missing) + len(a.parsed.Parts) - a.images
+	missing := a.parsed.MissingCount() + len(a.parsed.Parts) - a.images
 	for _, part := range a.parsed.Parts {
 		if a.claim.Parts[store.PartKey{CredentialID: part.CredentialID, Classifier: part.Classifier}] {
 			missing--
 		}
 	}
-	return fmt.Sprintf(" (%d of %d images missing)", missing, len(a.parsed.Parts)+len(a.parsed.Missing))
+	return fmt.Sprintf(" (%d of %d images missing)", missing, len(a.parsed.Parts)+a.parsed.MissingCount())
 }

@@ -13,11 +13,11 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
@@ -55,6 +55,9 @@ type Options struct {
 	StopTimeout time.Duration
 	Log         *zap.Logger
 	Metrics     *Metrics
+	// UserReferenceKey: when not empty, the userReference of details must be signed
+	// with it.
+	UserReferenceKey string
 	// Tracer gets the spans of promotions and attempts; nil for none.
 	Tracer *tracing.Tracer
 }
@@ -67,6 +70,12 @@ type Fetcher struct {
 	metrics  *Metrics
 	tracer   *tracing.Tracer
 	river    *river.Client[pgx.Tx]
+	queue    *queueDriver
+
+	postponed postponed
+	// progress is when a promotion last did not fail, in nanoseconds since 1970;
+	// 0 before the start.
+	progress atomic.Int64
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -76,12 +85,14 @@ type Fetcher struct {
 func New(o Options) (*Fetcher, error) {
 	workers := river.NewWorkers()
 	err := river.AddWorkerSafely(workers, &worker{
-		store: o.Store, jumio: o.Jumio, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, tracer: o.Tracer, now: time.Now,
+		store: o.Store, jumio: o.Jumio, schedule: o.Schedule, referenceKey: o.UserReferenceKey,
+		log: o.Log, metrics: o.Metrics, tracer: o.Tracer, now: time.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register the retrieval worker: %w", err)
 	}
-	client, err := river.NewClient(riverpgxv5.New(o.Store.Pool()), &river.Config{
+	queue := newQueueDriver(o.Store.Pool())
+	client, err := river.NewClient(queue, &river.Config{
 		Schema:               schema,
 		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: o.Workers}},
 		Workers:              workers,
@@ -101,7 +112,9 @@ func New(o Options) (*Fetcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the job queue: %w", err)
 	}
-	return &Fetcher{store: o.Store, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, tracer: o.Tracer, river: client}, nil
+	f := &Fetcher{store: o.Store, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, tracer: o.Tracer, river: client, queue: queue}
+	o.Metrics.observeProgress(&f.progress)
+	return f, nil
 }
 
 // riverLogger passes River's warnings on. Its information lines repeat what
@@ -118,7 +131,9 @@ func (f *Fetcher) Start(ctx context.Context) error {
 		return fmt.Errorf("start the job queue: %w", err)
 	}
 	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	f.progress.Store(time.Now().UnixNano())
 	f.running.Go(func() { f.promote(ctx) })
+	f.running.Go(func() { f.keepPending(ctx) })
 	f.running.Go(func() { f.watchBacklog(ctx) })
 	return nil
 }
@@ -143,13 +158,9 @@ func (f *Fetcher) Stop(ctx context.Context) error {
 const backlogInterval = 10 * time.Second
 
 func (f *Fetcher) watchBacklog(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		f.countBacklog(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(backlogInterval):
-		}
+		pause(ctx, backlogInterval)
 	}
 }
 
@@ -163,14 +174,15 @@ func (f *Fetcher) countBacklog(ctx context.Context) {
 }
 
 // Refetch queues the retrieval of workflow executions again, from attempt 1,
-// without a running worker. An unknown one is an error that wraps
-// store.ErrNotFound, and then nothing is queued.
-func Refetch(ctx context.Context, s *store.Store, schedule Schedule, ids []string) error {
-	client, err := river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{Schema: schema})
+// without a running worker; of the account that is given, unless it is empty. An
+// unknown one is an error that wraps store.ErrNotFound, and then nothing is queued.
+func Refetch(ctx context.Context, s *store.Store, schedule Schedule, ids []string, accountID string) error {
+	client, err := river.NewClient(newQueueDriver(s.Pool()), &river.Config{Schema: schema})
 	if err != nil {
 		return fmt.Errorf("set up the job queue: %w", err)
 	}
 	return s.Refetch(ctx, ids, func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
-		return enqueue(ctx, client, tx, schedule, retrievals, true, noMetadata)
+		args := retrievalArgs{Refetch: true, AccountID: accountID}
+		return insertJobs(ctx, client, tx, schedule, retrievals, args, noMetadata)
 	})
 }

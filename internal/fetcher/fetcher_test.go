@@ -47,7 +47,8 @@ func TestFaultsOfJumio(t *testing.T) {
 		{"details:401:1", store.Retrieved, 1, ""}, // a token renewal counts no attempt
 		{"details:401:2", store.Retrieved, 2, ""},
 		{"details:403:2", store.Retrieved, 3, ""},
-		{"details:404:2", store.Retrieved, 3, ""},
+		{"details:404:2", store.Retrieved, 2, ""}, // an attempt asks at two addresses
+		{"details:404:4", store.Retrieved, 3, ""},
 		{"details:429:1", store.Retrieved, 2, ""},
 		{"details:500:4", store.Retrieved, 5, ""},
 		{"details:503", store.Failed, 5, "server_error"},
@@ -300,7 +301,7 @@ func TestADeadWorkersJobIsTakenOver(t *testing.T) {
 		UPDATE callbackd.river_job SET state = 'running', finalized_at = NULL, attempted_at = now() - interval '3 minutes'`)
 	if err == nil {
 		_, err = r.store.Pool().Exec(t.Context(), `UPDATE callbackd.workflow_executions SET retrieval_state = 'pending',
-			lease_job_id = 999, lease_until = now() - interval '1 minute'`)
+			lease_token = gen_random_uuid(), lease_until = now() - interval '1 minute'`)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -313,27 +314,26 @@ func TestADeadWorkersJobIsTakenOver(t *testing.T) {
 	}
 }
 
-// A job whose outcome could not be stored comes back with its lease still held.
-// If a newer retrieval has superseded it meanwhile, that one need not wait until
-// the lease runs out.
-func TestASupersededJobGivesItsLeaseBack(t *testing.T) {
+// A run whose outcome could not be stored leaves its lease behind. The job's next
+// run gives it back, and need not wait until it runs out.
+func TestALeaseThatWasLeftBehindIsGivenBack(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 13})
-	j := r.journey("passed-passport")
-	first := r.start()
-	r.settled(j.WorkflowExecutionID)
-	r.stop(first)
-	for range 2 { // the superseded one and the newer
-		if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}); err != nil {
+	rename := func(sql string) {
+		if _, err := r.store.Pool().Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := r.store.Pool().Exec(t.Context(), `UPDATE callbackd.workflow_executions SET lease_until = now() + interval '1 hour',
-		lease_job_id = (SELECT min(id) FROM callbackd.river_job WHERE state = 'available')`); err != nil {
-		t.Fatal(err)
-	}
 	r.start()
+	j := r.journey("passed-passport", "details:slow:1")
+	r.waitFor("the attempt", `SELECT EXISTS (SELECT FROM callbackd.workflow_executions WHERE lease_token IS NOT NULL)`)
+	rename(`ALTER TABLE callbackd.event_order RENAME TO elsewhere`) // so that no events are appended
+	r.waitFor("an outcome that is not stored", `SELECT metadata ? 'snoozes' FROM callbackd.river_job`)
+	rename(`ALTER TABLE callbackd.elsewhere RENAME TO event_order`)
 	r.settled(j.WorkflowExecutionID)
 	r.checkJourney(j)
+	if n := value[int](r, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 1 {
+		t.Errorf("retrieval_attempts is %d, want 1: our own fault costs none", n)
+	}
 }
 
 // When the worker died in the last attempt there is none left to make, but
@@ -348,6 +348,9 @@ func TestADeadLastAttemptEndsAsFailed(t *testing.T) {
 	r.stop(dead)
 	if _, err := r.store.Pool().Exec(t.Context(), `
 		UPDATE callbackd.river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '3 minutes'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.store.Pool().Exec(t.Context(), `UPDATE callbackd.workflow_executions SET retrieval_attempts = 1`); err != nil {
 		t.Fatal(err)
 	}
 	r.start()
@@ -365,10 +368,10 @@ func TestRefetch(t *testing.T) {
 	r.start()
 	j := r.journey("passed-passport", "details:503:1")
 	r.waitFor("the failure", `SELECT retrieval_state = 'failed' FROM jumio.workflow_executions`)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID, "unknown"}); !errors.Is(err, store.ErrNotFound) {
+	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID, "unknown"}, ""); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("refetch of an unknown one: %v", err)
 	}
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}); err != nil {
+	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.waitFor("the refetched result", `SELECT retrieval_state = 'retrieved' FROM jumio.workflow_executions`)

@@ -17,21 +17,32 @@ import (
 type retrievalArgs struct {
 	WorkflowExecutionID string `json:"workflow_execution_id"`
 	Generation          int    `json:"generation"`
-	// Refetch: an operator wants the details, whatever the status.
-	Refetch bool `json:"refetch,omitempty"`
+	// Refetch: an operator wants the details, whatever the status; of AccountID,
+	// if that is set, whatever callbacks have said.
+	Refetch   bool   `json:"refetch,omitempty"`
+	AccountID string `json:"account_id,omitempty"`
 
-	// notBefore carries Jumio's Retry-After from an attempt to NextRetry,
-	// which River calls with the same job.
+	// attempt and notBefore carry the attempt's number and Jumio's Retry-After
+	// from an attempt to NextRetry, which River calls with the same job.
+	attempt   int
 	notBefore time.Time
 }
 
 // Kind is the name of the job in River's table.
 func (retrievalArgs) Kind() string { return "retrieval" }
 
-// spareAttempts is how many runs River grants a job beyond the schedule's
-// attempts. They make no request: a job whose last attempt died with its worker
-// needs one more run to record that.
-const spareAttempts = 20
+// riverAttempts is how many runs River grants a job. Attempts are counted in the
+// workflow execution's row, which outlives the job.
+const riverAttempts = 1000
+
+// The priorities of jobs: what is more likely to help somebody goes first, so that
+// a flood of callbacks for nothing delays nobody but itself.
+const (
+	priorityKnown    = 1 // of an account that Jumio has told us of, or wanted by an operator
+	priorityFirst    = 2 // a first attempt
+	priorityContinue = 3 // a further attempt, after one that got something or of a known account
+	priorityRetry    = 4 // any other further attempt
+)
 
 // Schedule is the delay before each attempt, the first one's included; its
 // length is the number of attempts (guide, "Retrieval", Best Practices). It is
@@ -72,8 +83,13 @@ func (s Schedule) NextRetry(job *rivertype.JobRow) time.Time {
 
 // enqueue adds a job for each retrieval, due after the first delay, with what
 // metadata gives for it.
-func enqueue(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, schedule Schedule, retrievals []store.Retrieval, refetch bool, metadata func(store.Retrieval) []byte) error {
-	opts := river.InsertOpts{MaxAttempts: schedule.Attempts() + spareAttempts}
+func (f *Fetcher) enqueue(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval, metadata func(store.Retrieval) []byte) error {
+	return insertJobs(ctx, f.river, tx, f.schedule, retrievals, retrievalArgs{}, metadata)
+}
+
+// insertJobs adds a job for each retrieval, with these arguments besides its own.
+func insertJobs(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, schedule Schedule, retrievals []store.Retrieval, args retrievalArgs, metadata func(store.Retrieval) []byte) error {
+	opts := river.InsertOpts{MaxAttempts: riverAttempts}
 	if schedule[0] > 0 {
 		opts.ScheduledAt = time.Now().Add(schedule[0])
 	}
@@ -81,10 +97,13 @@ func enqueue(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, sched
 	for i, r := range retrievals {
 		opts := opts
 		opts.Metadata = metadata(r)
-		jobs[i] = river.InsertManyParams{
-			Args:       retrievalArgs{WorkflowExecutionID: r.WorkflowExecutionID, Generation: r.Generation, Refetch: refetch},
-			InsertOpts: &opts,
+		opts.Priority = priorityFirst
+		if r.Known {
+			opts.Priority = priorityKnown
 		}
+		args := args
+		args.WorkflowExecutionID, args.Generation = r.WorkflowExecutionID, r.Generation
+		jobs[i] = river.InsertManyParams{Args: args, InsertOpts: &opts}
 	}
 	if _, err := client.InsertManyFastTx(ctx, tx, jobs); err != nil {
 		return fmt.Errorf("enqueue retrievals: %w", err)

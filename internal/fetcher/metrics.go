@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,12 +18,17 @@ type Metrics struct {
 	oldest     prometheus.Gauge
 	promotion  prometheus.Gauge
 	lag        prometheus.Histogram
+
+	future, contradicting, requeued prometheus.Counter
+
+	reg prometheus.Registerer
 }
 
 // NewMetrics registers the worker's metrics with reg. The schedule's length is
 // one of them, as what a retrieval's lag is to be compared with.
 func NewMetrics(reg prometheus.Registerer, schedule Schedule) *Metrics {
 	m := &Metrics{
+		reg: reg,
 		retrievals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callbackd_retrievals_total",
 			Help: "Retrievals that ended, by outcome: retrieved, partial, failed; awaiting and not_required after Get Status.",
@@ -50,6 +56,17 @@ func NewMetrics(reg prometheus.Registerer, schedule Schedule) *Metrics {
 			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 240, 420, 660, 1020, 1500, 2100, 3000, 7200},
 		}),
 	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	m.future = counter("callbackd_future_dated_callbacks_total",
+		"Callbacks dated more than ten minutes after their arrival, which count as sent then.")
+	m.contradicting = counter("callbackd_contradicting_callbacks_total",
+		"Callbacks that named another account, user reference or definition than Jumio's details; the details hold.")
+	m.requeued = counter("callbackd_requeued_retrievals_total",
+		"Pending retrievals that had lost their job and were queued again.")
 	length := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "callbackd_retrieval_schedule_seconds",
 		Help: "Sum of the delays before the attempts of a retrieval.",
@@ -76,4 +93,12 @@ func (m *Metrics) observeBacklog(b store.Backlog) {
 		oldest = float64(b.Oldest.UnixMilli()) / float64(time.Second/time.Millisecond)
 	}
 	m.oldest.Set(oldest)
+}
+
+// observeProgress shows when a promotion last succeeded, read at each scrape.
+func (m *Metrics) observeProgress(nanoseconds *atomic.Int64) {
+	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "callbackd_promotion_progress_timestamp_seconds",
+		Help: "Unix time at which this worker last promoted callbacks, or found that there were none; 0 before its start.",
+	}, func() float64 { return float64(nanoseconds.Load()) / float64(time.Second) }))
 }

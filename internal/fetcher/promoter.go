@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
@@ -18,10 +19,19 @@ const (
 	// promotePoll is for notifications that were lost.
 	promotePoll = 2 * time.Second
 	// promoteTimeout ends a batch that hangs, on a connection that is half dead
-	// for example.
+	// for example. Parts of a batch have less, down to leastTimeout.
 	promoteTimeout = 30 * time.Second
+	leastTimeout   = 5 * time.Second
 	// promotePause is the wait after the database failed.
 	promotePause = time.Second
+	// idlePause keeps those who may notify from having the inbox read all the time.
+	idlePause = 5 * time.Millisecond
+	// A callback that cannot be promoted though its values are not at fault is
+	// left for firstPostponement, and for twice as long each further time.
+	firstPostponement, longestPostponement = 10 * time.Second, 10 * time.Minute
+	// stalledAfter is how long a promoter may take for a batch and all its parts
+	// before it is said to make no progress.
+	stalledAfter = 90 * time.Second
 )
 
 // promote takes new callbacks until ctx ends, woken by notifications. Where more
@@ -32,7 +42,7 @@ func (f *Fetcher) promote(ctx context.Context) {
 	f.running.Go(func() { f.listen(ctx, woken) })
 	f.running.Go(func() { f.help(ctx, behind) })
 	for ctx.Err() == nil {
-		n, err := f.promoteBatch(ctx)
+		n, err := f.promoteNext(ctx)
 		wait := promotePoll
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -43,6 +53,8 @@ func (f *Fetcher) promote(ctx context.Context) {
 			continue
 		case n > 0:
 			f.log.Debug("promoted callbacks", zap.Int("count", n))
+		default:
+			pause(ctx, idlePause)
 		}
 		select {
 		case <-ctx.Done():
@@ -62,7 +74,8 @@ func (f *Fetcher) help(ctx context.Context, behind <-chan struct{}) {
 		case <-behind:
 		}
 		for {
-			if n, err := f.promoteBatch(ctx); n < promoteBatch || err != nil {
+			take := store.Take{Limit: promoteBatch, Except: f.postponed.now(time.Now())}
+			if n, err := f.promoteBatch(ctx, take, promoteTimeout); n < promoteBatch || err != nil {
 				break
 			}
 		}
@@ -77,37 +90,175 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-func (f *Fetcher) promoteBatch(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// promoteNext promotes the oldest callbacks. Where some of them keep the others
+// from being promoted, it finds them and sets them aside.
+func (f *Fetcher) promoteNext(ctx context.Context) (int, error) {
+	take := store.Take{Limit: promoteBatch, Except: f.postponed.now(time.Now())}
+	n, err := f.promoteBatch(ctx, take, promoteTimeout)
+	if !store.OfBatch(err) {
+		return n, err
+	}
+	f.log.Warn("a batch of callbacks could not be promoted; it is tried in parts", zap.Error(err))
+	ids, err := f.store.Inbox(ctx, take)
+	if err != nil {
+		return 0, err
+	}
+	return len(ids), f.promoteParts(ctx, ids, promoteTimeout)
+}
+
+// promoteParts halves a batch that failed until what is at fault is alone, and
+// sets that aside. An error is the database's, not a callback's.
+func (f *Fetcher) promoteParts(ctx context.Context, ids []uuid.UUID, timeout time.Duration) error {
+	timeout = max(timeout/2, leastTimeout)
+	half := len(ids) / 2
+	for _, part := range [][]uuid.UUID{ids[:half], ids[half:]} {
+		if len(part) == 0 {
+			continue
+		}
+		_, err := f.promoteBatch(ctx, store.Take{Limit: len(part), Only: part}, timeout)
+		switch {
+		case err == nil:
+		case !store.OfBatch(err):
+			return err
+		case len(part) == 1:
+			err = f.setAside(ctx, part[0], err)
+		default:
+			err = f.promoteParts(ctx, part, timeout)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setAside keeps a callback from holding back others: as a dead letter if its own
+// values are at fault; otherwise it is left for a while.
+func (f *Fetcher) setAside(ctx context.Context, id uuid.UUID, cause error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if store.BadRow(cause) {
+		asking, cancel := context.WithTimeout(ctx, leastTimeout)
+		defer cancel()
+		reason, err := f.store.DeadLetter(asking, id, cause)
+		if err == nil {
+			f.progress.Store(time.Now().UnixNano())
+			if reason != "" {
+				f.log.Error("a callback cannot be promoted and is a dead letter: see `callbackd rejected show`, and try it again with `callbackd rejected replay`",
+					zap.Stringer("callback_id", id), zap.String("reason", reason))
+			}
+			return nil
+		}
+		if !store.OfBatch(err) {
+			return err
+		}
+		cause = err
+	}
+	until := f.postponed.add(id, time.Now())
+	f.log.Error("a callback cannot be promoted now; others go before it", zap.Stringer("callback_id", id), zap.Time("until", until), zap.Error(cause))
+	return nil
+}
+
+// batch is what one promotion has seen.
+type batch struct {
+	f      *Fetcher
+	traced *tracedBatch // nil without tracing
+	now    time.Time
+	future int
+	// contradicting are callbacks, and whose they are.
+	contradicting []contradiction
+}
+
+type contradiction struct {
+	callbackID          uuid.UUID
+	workflowExecutionID string
+}
+
+// begin is a store.Promotion's.
+func (b *batch) begin() {
+	b.now, b.future, b.contradicting = time.Now(), 0, nil
+	if b.traced != nil {
+		b.traced.begin()
+	}
+}
+
+// apply is a store.Promotion's.
+func (b *batch) apply(w *store.WorkflowExecution, d *store.Delivery) []store.Event {
+	generation := w.RetrievalGeneration
+	c := apply(w, d, b.now)
+	if c.future {
+		b.future++
+	}
+	if c.contradicts {
+		b.contradicting = append(b.contradicting, contradiction{d.CallbackID, w.ID})
+	}
+	if b.traced != nil {
+		b.traced.follow(w, d, w.RetrievalGeneration != generation)
+	}
+	return c.events
+}
+
+// end counts what is committed.
+func (b *batch) end() {
+	b.traced.end()
+	b.f.metrics.future.Add(float64(b.future))
+	b.f.metrics.contradicting.Add(float64(len(b.contradicting)))
+	const mostLogged = 5
+	for _, c := range b.contradicting[:min(len(b.contradicting), mostLogged)] {
+		b.f.log.Warn("a callback contradicts what Jumio's details say of its workflow execution; the details hold",
+			zap.Stringer("callback_id", c.callbackID), zap.String("workflow_execution_id", c.workflowExecutionID))
+	}
+}
+
+func (f *Fetcher) promoteBatch(ctx context.Context, take store.Take, timeout time.Duration) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var traced *tracedBatch // nil without tracing
-	promotion := store.Promotion{Apply: apply}
+	b := &batch{f: f}
 	if f.tracer != nil {
-		traced = &tracedBatch{tracer: f.tracer}
-		promotion.Begin, promotion.Apply = traced.begin, traced.apply
+		b.traced = &tracedBatch{tracer: f.tracer}
 	}
-	promotion.Enqueue = func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
-		return enqueue(ctx, f.river, tx, f.schedule, retrievals, false, traced.metadata)
+	n, err := f.store.Promote(ctx, take, store.Promotion{
+		Begin: b.begin, Apply: b.apply,
+		Enqueue: func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
+			return f.enqueue(ctx, tx, retrievals, b.traced.metadata)
+		},
+	})
+	if err != nil {
+		return 0, err
 	}
-	n, err := f.store.Promote(ctx, promoteBatch, promotion)
-	if err == nil {
-		traced.end()
-	}
-	return n, err
+	f.progress.Store(time.Now().UnixNano())
+	b.end()
+	return n, nil
 }
 
 // listen passes the notifications on and connects anew when the connection is
-// lost; meanwhile the poll goes on.
+// lost; meanwhile the polls go on.
 func (f *Fetcher) listen(ctx context.Context, woken chan<- struct{}) {
 	for ctx.Err() == nil {
-		err := f.store.Listen(ctx, func() { signal(woken) })
+		err := f.store.Listen(ctx, func() { signal(woken) }, f.queue.wake)
 		if ctx.Err() != nil {
 			return
 		}
 		f.log.Warn("lost the connection that listens for callbacks", zap.Error(err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(promotePause):
-		}
+		pause(ctx, promotePause)
 	}
+}
+
+// Stalled returns since when the promoter has made no progress; the zero time
+// while it makes some.
+func (f *Fetcher) Stalled() time.Time {
+	last := f.progress.Load()
+	if since := time.Unix(0, last); last != 0 && time.Since(since) > stalledAfter {
+		return since
+	}
+	return time.Time{}
 }

@@ -72,8 +72,8 @@ func TestApply(t *testing.T) {
 		"equal times: a final status wins when it comes last": {
 			[]*store.Delivery{delivery("ACQUIRED", 1, 5, "a"), delivery("PROCESSED", 2, 5, "b")}, "PROCESSED", store.Pending, 1, 0,
 		},
-		"equal times, both final: the later arrival": {
-			[]*store.Delivery{delivery("PROCESSED", 1, 5, "a"), delivery("SESSION_EXPIRED", 2, 5, "b")}, "SESSION_EXPIRED", store.NotRequired, 1, 1,
+		"equal times, both final: the later arrival has Jumio asked": {
+			[]*store.Delivery{delivery("PROCESSED", 1, 5, "a"), delivery("SESSION_EXPIRED", 2, 5, "b")}, "SESSION_EXPIRED", store.Pending, 2, 0,
 		},
 		"equal times, neither final: the later arrival": {
 			[]*store.Delivery{delivery("INITIATED", 1, 5, "a"), delivery("ACQUIRED", 2, 5, "b")}, "ACQUIRED", store.Awaiting, 0, 0,
@@ -83,7 +83,7 @@ func TestApply(t *testing.T) {
 			w := &store.WorkflowExecution{ID: "w", RetrievalState: store.Awaiting}
 			retrievals, expired, generation := 0, 0, 0
 			for _, d := range tc.deliveries {
-				for _, e := range apply(w, d) {
+				for _, e := range apply(w, d, noon).events {
 					if e != (store.Event{Type: store.EventExpired, WorkflowExecutionID: "w"}) {
 						t.Errorf("event %+v", e)
 					}
@@ -105,26 +105,177 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// In whatever order callbacks of different times arrive, the end is the same.
-func TestApplyOrderDoesNotMatter(t *testing.T) {
-	statuses := []string{"INITIATED", "ACQUISITION_STARTED", "ACQUIRED", "PROCESSED", "SESSION_EXPIRED", "NEW_ONE"}
-	r := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
-		deliveries := make([]*store.Delivery, len(statuses))
-		for i, status := range statuses {
-			deliveries[i] = delivery(status, i, r.IntN(1000)*10+i, status)
+// What callbacks may do to a workflow execution about which others have said
+// something else, or Jumio itself has. None takes a result away, and none keeps one
+// from being fetched.
+func TestApplyIsAHint(t *testing.T) {
+	late := func(status string) *store.Delivery { return delivery(status, 100, 100, status) }
+	ahead := func(status string) *store.Delivery {
+		d := delivery(status, 100, 100, status)
+		d.SentAt = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+		return d
+	}
+	processed := delivery("PROCESSED", 200, 150, "p")
+	result := func(state store.RetrievalState) func(*store.WorkflowExecution) {
+		return func(w *store.WorkflowExecution) {
+			w.RetrievalState, w.Status, w.DecidedSentAt, w.DetailsRetrievedAt = state, "PROCESSED", noon, noon
 		}
-		var want *store.WorkflowExecution
-		for range 5 {
+	}
+	for name, tc := range map[string]struct {
+		before     func(*store.WorkflowExecution)
+		deliveries []*store.Delivery
+		status     string
+		state      store.RetrievalState
+		result     store.RetrievalState
+		asks       bool
+	}{
+		"dated far ahead, an expiry does not outlast the genuine callback": {
+			nil, []*store.Delivery{ahead("TOKEN_EXPIRED"), processed}, "PROCESSED", store.Pending, "", false,
+		},
+		"a genuine callback that is older than an expiry has Jumio asked": {
+			nil, []*store.Delivery{late("TOKEN_EXPIRED"), delivery("PROCESSED", 200, 50, "p")}, "TOKEN_EXPIRED", store.Pending, "", true,
+		},
+		"an expiry over a pending retrieval has Jumio asked": {
+			nil, []*store.Delivery{delivery("PROCESSED", 1, 1, "p"), late("SESSION_EXPIRED")}, "SESSION_EXPIRED", store.Pending, "", true,
+		},
+		"a status that is not final over a pending retrieval has Jumio asked": {
+			nil, []*store.Delivery{delivery("PROCESSED", 1, 1, "p"), late("ACQUIRED")}, "ACQUIRED", store.Pending, "", true,
+		},
+		"an expiry over a result has Jumio asked and leaves the status": {
+			result(store.Retrieved), []*store.Delivery{late("TOKEN_EXPIRED")}, "PROCESSED", store.Pending, store.Retrieved, true,
+		},
+		"a status that is not final over a result leaves the status": {
+			result(store.Partial), []*store.Delivery{late("INITIATED")}, "PROCESSED", store.Pending, store.Partial, true,
+		},
+		"a newer PROCESSED over a result retrieves again": {
+			result(store.Retrieved), []*store.Delivery{late("PROCESSED")}, "PROCESSED", store.Pending, store.Retrieved, false,
+		},
+		"a repeat of a failed one is tried again": {
+			func(w *store.WorkflowExecution) {
+				w.RetrievalState, w.Status, w.DecidedSentAt = store.Failed, "PROCESSED", noon.Add(150*time.Second)
+			}, []*store.Delivery{processed}, "PROCESSED", store.Pending, "", false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			w := &store.WorkflowExecution{ID: "w", RetrievalState: store.Awaiting}
-			for _, i := range r.Perm(len(deliveries)) {
-				apply(w, deliveries[i])
+			if tc.before != nil {
+				tc.before(w)
 			}
-			w.RetrievalGeneration = 0 // counts what was begun on the way
-			if want == nil {
-				want = w
-			} else if d := cmp.Diff(want, w); d != "" {
-				t.Fatalf("two orders, two ends (-one +other):\n%s", d)
+			for _, d := range tc.deliveries {
+				apply(w, d, noon)
+			}
+			if w.Status != tc.status || w.RetrievalState != tc.state || w.ResultState != tc.result || w.RetrievalAsksStatus != tc.asks {
+				t.Errorf("status %q, state %q, result %q, asks %v; want %q, %q, %q, %v", w.Status, w.RetrievalState, w.ResultState,
+					w.RetrievalAsksStatus, tc.status, tc.state, tc.result, tc.asks)
+			}
+		})
+	}
+}
+
+// Once details are there, no callback changes whose they are.
+func TestDetailsWin(t *testing.T) {
+	w := &store.WorkflowExecution{
+		ID: "w", RetrievalState: store.Retrieved, Status: "PROCESSED", DecidedSentAt: noon, DetailsRetrievedAt: noon,
+		AccountID: "account", UserReference: "mallory", WorkflowHref: "href", AccountHref: "account href",
+	}
+	forged := delivery("PROCESSED", 5, 5, "f")
+	forged.AccountID, forged.UserReference, forged.DefinitionKey, forged.WorkflowHref, forged.AccountHref = "other", "carol", "9", "h", "a"
+	if c := apply(w, forged, noon); !c.contradicts {
+		t.Error("the contradiction is not noticed")
+	}
+	if w.AccountID != "account" || w.UserReference != "mallory" || w.DefinitionKey != "" || w.WorkflowHref != "href" || w.AccountHref != "account href" {
+		t.Errorf("got %+v", w)
+	}
+	agreeing := delivery("PROCESSED", 6, 6, "g")
+	agreeing.AccountID, agreeing.UserReference = "account", "mallory"
+	if c := apply(w, agreeing, noon); c.contradicts {
+		t.Error("a callback that agrees counts as a contradiction")
+	}
+}
+
+// A storm of newer callbacks for one workflow execution begins a few retrievals at
+// once, and then one each interval; one that is running is left to its end.
+func TestStormIsPaced(t *testing.T) {
+	w := &store.WorkflowExecution{ID: "w", RetrievalState: store.Awaiting}
+	generation := func() int { return w.RetrievalGeneration }
+	storm := func(from time.Time) {
+		for i := range 100 {
+			d := delivery("PROCESSED", 0, 0, "s")
+			d.ReceivedAt, d.SentAt = from.Add(time.Duration(i)*time.Millisecond), from.Add(time.Duration(i)*time.Millisecond)
+			apply(w, d, d.ReceivedAt)
+		}
+	}
+	storm(noon)
+	if generation() != paceBurst {
+		t.Errorf("a storm began %d retrievals, want %d", generation(), paceBurst)
+	}
+	if due := w.RetrievalDueAt; due.Before(noon.Add(paceInterval-time.Second)) || due.After(noon.Add(paceInterval+time.Second)) {
+		t.Errorf("the next one is due at %v, want in %v", due, paceInterval)
+	}
+	storm(noon.Add(paceInterval + time.Second))
+	if generation() != paceBurst+1 {
+		t.Errorf("an interval later %d retrievals were begun, want %d", generation(), paceBurst+1)
+	}
+
+	w = &store.WorkflowExecution{ID: "w", RetrievalState: store.Pending, RetrievalGeneration: 1, LeaseUntil: noon.Add(time.Minute)}
+	storm(noon)
+	if generation() != 1 || w.RetrievalDueAt.IsZero() {
+		t.Errorf("a running attempt: generation %d, due %v; want it left alone, and one after it", generation(), w.RetrievalDueAt)
+	}
+}
+
+func TestFutureDated(t *testing.T) {
+	for ahead, want := range map[time.Duration]bool{0: false, futureTolerance: false, futureTolerance + time.Second: true} {
+		w := &store.WorkflowExecution{ID: "w", RetrievalState: store.Awaiting}
+		d := delivery("ACQUIRED", 0, 0, "a")
+		d.SentAt = d.ReceivedAt.Add(ahead)
+		if c := apply(w, d, noon); c.future != want {
+			t.Errorf("%v ahead: future is %v", ahead, c.future)
+		}
+		sent := d.SentAt
+		if want {
+			sent = d.ReceivedAt
+		}
+		if !w.DecidedSentAt.Equal(sent) {
+			t.Errorf("%v ahead: counts as sent at %v, want %v", ahead, w.DecidedSentAt, sent)
+		}
+	}
+}
+
+// In whatever order callbacks of different times arrive, the end is the same where
+// they agree that there is a result, or that there is none; where they contradict
+// each other, Jumio is asked in every order.
+func TestApplyOrderDoesNotMatter(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, statuses := range [][]string{
+		{"INITIATED", "ACQUISITION_STARTED", "ACQUIRED"},
+		{"INITIATED", "ACQUIRED", "SESSION_EXPIRED"},
+		{"INITIATED", "ACQUISITION_STARTED", "ACQUIRED", "PROCESSED"},
+		{"INITIATED", "ACQUIRED", "PROCESSED", "SESSION_EXPIRED", "NEW_ONE"},
+	} {
+		for range 100 {
+			deliveries := make([]*store.Delivery, len(statuses))
+			for i, status := range statuses {
+				deliveries[i] = delivery(status, i, r.IntN(500)+i, status)
+				deliveries[i].SentAt = deliveries[i].SentAt.Add(time.Duration(i) * time.Millisecond)
+			}
+			var want *store.WorkflowExecution
+			for range 5 {
+				w := &store.WorkflowExecution{ID: "w", RetrievalState: store.Awaiting}
+				for _, i := range r.Perm(len(deliveries)) {
+					apply(w, deliveries[i], noon)
+				}
+				// They tell of what was begun on the way; and whether Jumio is asked
+				// for the status does not matter before a status that has it asked.
+				w.RetrievalGeneration, w.RetrievalPacedAt, w.RetrievalDueAt, w.RetrievalReceivedAt = 0, time.Time{}, time.Time{}, time.Time{}
+				if w.Status != "PROCESSED" {
+					w.RetrievalAsksStatus = true
+				}
+				if want == nil {
+					want = w
+				} else if d := cmp.Diff(want, w); d != "" {
+					t.Fatalf("two orders, two ends (-one +other):\n%s", d)
+				}
 			}
 		}
 	}
@@ -136,11 +287,11 @@ func TestApplyKeepsWhatIsKnown(t *testing.T) {
 	first.AccountID, first.WorkflowHref, first.UserReference = "account", "href", "ref"
 	last := delivery("PROCESSED", 2, 2, "b")
 	last.WorkflowHref = "newer href"
-	apply(w, first)
-	apply(w, last)
+	apply(w, first, noon)
+	apply(w, last, noon)
 	older := delivery("INITIATED", 3, 0, "c")
 	older.DefinitionKey, older.AccountID = "3", "older account"
-	apply(w, older)
+	apply(w, older, noon)
 	if w.AccountID != "account" || w.WorkflowHref != "newer href" || w.UserReference != "ref" || w.DefinitionKey != "3" {
 		t.Errorf("got %+v", w)
 	}

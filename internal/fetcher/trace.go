@@ -48,8 +48,8 @@ type tracedBatch struct {
 type tracedWorkflow struct {
 	state     *store.WorkflowExecution
 	callbacks []uuid.UUID
-	parent    uuid.UUID // one of them
-	decided   bool
+	parent    uuid.UUID  // one of them
+	decided   bool       // one of them began a retrieval
 	span      trace.Span // nil before it is needed
 }
 
@@ -59,20 +59,17 @@ func (b *tracedBatch) begin() {
 	b.start, b.workflows = time.Now(), make(map[string]*tracedWorkflow)
 }
 
-// apply is apply, and notes what it does.
-func (b *tracedBatch) apply(w *store.WorkflowExecution, d *store.Delivery) []store.Event {
-	generation := w.RetrievalGeneration
-	events := apply(w, d)
+// follow notes a delivery that has been applied, and whether it began a retrieval.
+func (b *tracedBatch) follow(w *store.WorkflowExecution, d *store.Delivery, began bool) {
 	t := b.workflows[w.ID]
 	if t == nil {
 		t = &tracedWorkflow{state: w, parent: d.CallbackID}
 		b.workflows[w.ID] = t
 	}
 	t.callbacks = append(t.callbacks, d.CallbackID)
-	if w.RetrievalGeneration != generation {
+	if began {
 		t.decided, t.parent = true, d.CallbackID
 	}
-	return events
 }
 
 // metadata is that of a retrieval's job.
@@ -131,8 +128,8 @@ func (w *worker) startSpan(ctx context.Context, job *river.Job[retrievalArgs], a
 	return w.tracer.StartChild(ctx, a.lease.WorkflowExecutionID, m.Traceparent, "retrieve",
 		trace.WithTimestamp(start), trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 			attrWorkflowExecution.String(a.lease.WorkflowExecutionID),
-			attrAttempt.Int(a.lease.Attempt),
-			attrRefetch.Bool(a.refetch)))
+			attrAttempt.Int(a.args.attempt),
+			attrRefetch.Bool(a.args.Refetch)))
 }
 
 // What became of an attempt that is not counted.

@@ -47,7 +47,8 @@ func flush(t testing.TB, tracer *tracing.Tracer) {
 func TestPromoteSpans(t *testing.T) {
 	collector := tracetest.Start(t)
 	tracer := newTracer(t, collector)
-	b := &tracedBatch{tracer: tracer}
+	traced := &tracedBatch{tracer: tracer}
+	b := &batch{f: &Fetcher{log: zap.NewNop(), metrics: NewMetrics(prometheus.NewRegistry(), quick)}, traced: traced}
 	now := time.Now()
 	callback := func(status string, sent time.Time) *store.Delivery {
 		return &store.Delivery{CallbackID: uuid.Must(uuid.NewV7()), ReceivedAt: now, SentAt: sent, Status: status}
@@ -65,7 +66,7 @@ func TestPromoteSpans(t *testing.T) {
 	late := callback(jumio.StatusAcquired, now.Add(-time.Hour))
 	done := &store.WorkflowExecution{ID: "done", RetrievalState: store.Retrieved, DecidedSentAt: now}
 	b.apply(done, late)
-	metadata := b.metadata(store.Retrieval{WorkflowExecutionID: "several"})
+	metadata := traced.metadata(store.Retrieval{WorkflowExecutionID: "several"})
 	b.end()
 	flush(t, tracer)
 
@@ -105,7 +106,7 @@ func TestRetrieveSpans(t *testing.T) {
 	j := r.journey("passed-passport", "details:429:1")
 	id := j.WorkflowExecutionID
 	r.settled(id)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{id}); err != nil {
+	if err := Refetch(t.Context(), r.store, r.schedule, []string{id}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(id)
@@ -159,8 +160,8 @@ func TestSupersededSpan(t *testing.T) {
 	r.tracer = newTracer(t, collector)
 	f := r.start()
 	j := r.journey("passed-passport", "details:slow:1")
-	r.waitFor("the request for details", `SELECT EXISTS (SELECT FROM callbackd.workflow_executions WHERE lease_job_id IS NOT NULL)`)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}); err != nil {
+	r.waitFor("the request for details", `SELECT EXISTS (SELECT FROM callbackd.workflow_executions WHERE lease_token IS NOT NULL)`)
+	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(j.WorkflowExecutionID)

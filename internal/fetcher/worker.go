@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -25,13 +27,18 @@ const (
 // worker makes the attempts. River runs as many at a time as there are workers.
 type worker struct {
 	river.WorkerDefaults[retrievalArgs]
-	store    *store.Store
-	jumio    *jumio.Client
-	schedule Schedule
-	log      *zap.Logger
-	metrics  *Metrics
-	tracer   *tracing.Tracer
-	now      func() time.Time
+	store        *store.Store
+	jumio        *jumio.Client
+	schedule     Schedule
+	referenceKey string
+	log          *zap.Logger
+	metrics      *Metrics
+	tracer       *tracing.Tracer
+	now          func() time.Time
+
+	// abandoned are the leases, by job, that could not be given back because the
+	// database failed.
+	abandoned sync.Map
 }
 
 // NextRetry implements river.Worker: River asks it after an attempt that
@@ -41,42 +48,42 @@ func (w *worker) NextRetry(job *river.Job[retrievalArgs]) time.Time {
 	if job.AttemptedAt != nil && now.Sub(*job.AttemptedAt) >= rescueAfter {
 		return now
 	}
-	return w.schedule.Next(job.Attempt, now, job.Args.notBefore)
+	return w.schedule.Next(max(job.Args.attempt, 1), now, job.Args.notBefore)
 }
 
 // Work implements river.Worker: one attempt, from the lease to its outcome in
 // the database. An error makes River schedule the next attempt.
 func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error {
-	lease := store.Lease{
-		Retrieval: store.Retrieval{WorkflowExecutionID: job.Args.WorkflowExecutionID, Generation: job.Args.Generation},
-		JobID:     job.ID,
-		Attempt:   min(job.Attempt, w.schedule.Attempts()),
+	if lease, ok := w.abandoned.LoadAndDelete(job.ID); ok {
+		w.release(ctx, job.ID, lease.(*store.Lease))
 	}
-	log := w.log.With(zap.String("workflow_execution_id", lease.WorkflowExecutionID), zap.Int("attempt", lease.Attempt),
-		w.tracer.LogID(lease.WorkflowExecutionID))
+	lease := &store.Lease{
+		Retrieval: store.Retrieval{WorkflowExecutionID: job.Args.WorkflowExecutionID, Generation: job.Args.Generation},
+		Token:     uuid.New(),
+	}
 	start := w.now()
 	claim, err := w.store.ClaimRetrieval(ctx, lease, rescueAfter)
-	var busy *store.BusyError
+	job.Args.attempt = min(lease.Attempt, w.schedule.Attempts())
+	log := w.log.With(zap.String("workflow_execution_id", lease.WorkflowExecutionID), zap.Int("attempt", job.Args.attempt),
+		w.tracer.LogID(lease.WorkflowExecutionID))
 	switch {
-	case errors.Is(err, store.ErrSuperseded):
-		// An earlier run may have left its lease, because the database failed.
-		return w.release(ctx, lease, nil)
-	case errors.As(err, &busy):
-		return river.JobSnooze(busyPause)
+	case err == nil:
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil:
-		log.Error("could not begin a retrieval attempt; it is tried again", zap.Error(err))
-		return river.JobSnooze(databasePause)
+	default:
+		return w.notNow(err, log)
 	}
 
 	// A panic leaves the end as it is here.
-	a := &attempt{worker: w, lease: lease, claim: claim, refetch: job.Args.Refetch, end: codeInternal}
+	a := &attempt{worker: w, lease: lease, claim: claim, args: job.Args, end: codeInternal}
 	ctx, span := w.startSpan(ctx, job, a, start)
 	defer func() { a.endSpan(span) }()
-	if job.Attempt > w.schedule.Attempts() {
+	if lease.Attempt > w.schedule.Attempts() {
+		lease.Attempt = w.schedule.Attempts()
 		a.fail(codeInterrupted, "the last attempt was cut off with its worker")
+		a.last = true
 	} else {
+		a.last = lease.Attempt == w.schedule.Attempts()
 		a.run(jumio.WithAttempt(ctx))
 	}
 
@@ -85,51 +92,71 @@ func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error 
 	case a.broken != nil:
 		a.end = endNotStored
 		log.Error("could not store what was retrieved; it is tried again", zap.Error(a.broken))
-		return w.release(ctx, lease, river.JobSnooze(databasePause))
+		w.release(ctx, job.ID, lease)
+		return river.JobSnooze(databasePause)
 	case errors.Is(ctx.Err(), context.Canceled) && a.code != "":
-		return w.release(ctx, lease, ctx.Err()) // a stop: River gives the attempt back
+		w.release(ctx, job.ID, lease)
+		return ctx.Err() // a stop: River gives the attempt back
 	case ctx.Err() != nil && a.code != "" && a.gotOn:
-		return w.release(ctx, lease, river.JobSnooze(0))
+		w.release(ctx, job.ID, lease)
+		return river.JobSnooze(0)
 	}
 	return w.finish(ctx, job, a, log)
 }
 
-// release gives the lease back after a run that shall not count, and passes on
-// what River is to be told.
-func (w *worker) release(ctx context.Context, lease store.Lease, verdict error) error {
+// notNow is what River is told of a run that has no lease.
+func (w *worker) notNow(err error, log *zap.Logger) error {
+	switch {
+	case errors.Is(err, store.ErrSuperseded):
+		return nil
+	case errors.As(err, new(*store.BusyError)):
+		return river.JobSnooze(busyPause)
+	}
+	log.Error("could not begin a retrieval attempt; it is tried again", zap.Error(err))
+	return river.JobSnooze(databasePause)
+}
+
+// release gives the lease back after a run that shall not count.
+func (w *worker) release(ctx context.Context, jobID int64, lease *store.Lease) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	if err := w.store.ReleaseRetrieval(ctx, lease); err != nil {
+		w.abandoned.Store(jobID, lease)
 		w.log.Warn("could not give a lease back; it runs out by itself", zap.Error(err))
 	}
-	return verdict
 }
 
 // finish stores the outcome, with the job's completion if it is the last.
 func (w *worker) finish(ctx context.Context, job *river.Job[retrievalArgs], a *attempt, log *zap.Logger) error {
-	outcome := a.outcome(job.Attempt >= w.schedule.Attempts())
-	complete := func(ctx context.Context, tx pgx.Tx) error {
-		_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
-		return err
-	}
+	outcome := a.outcome()
 	over := outcome.State != store.Pending
-	if !over {
-		complete = nil
+	inTx := func(ctx context.Context, tx pgx.Tx) error {
+		if over {
+			_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+			return err
+		}
+		return store.SetJobPriority(ctx, tx, job.ID, a.retryPriority(job.Priority))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	err := w.store.FinishAttempt(ctx, a.lease, outcome, complete)
-	if errors.Is(err, store.ErrSuperseded) {
+	state, err := w.store.FinishAttempt(ctx, a.lease, outcome, inTx)
+	switch {
+	case errors.Is(err, store.ErrSuperseded):
 		a.end = endSuperseded
-		log.Info("a newer callback has superseded the retrieval")
-		return w.release(ctx, a.lease, nil)
-	}
-	if err != nil {
+		log.Info("a newer retrieval has superseded this one")
+		w.release(ctx, job.ID, a.lease)
+		return nil
+	case errors.As(err, new(*store.BusyError)):
+		a.end = endSuperseded
+		log.Warn("another run has taken the lease over: this one was away for too long")
+		return river.JobSnooze(busyPause)
+	case err != nil:
 		a.end = endNotStored
+		w.abandoned.Store(job.ID, a.lease)
 		log.Error("could not store the outcome of a retrieval attempt; it is tried again", zap.Error(err))
 		return river.JobSnooze(databasePause)
 	}
-	a.state = outcome.State
+	a.state = state
 	w.observe(a, outcome, log)
 	if over {
 		return nil
@@ -142,9 +169,13 @@ func (w *worker) finish(ctx context.Context, job *river.Job[retrievalArgs], a *a
 
 func (w *worker) observe(a *attempt, o store.Outcome, log *zap.Logger) {
 	w.metrics.attempts.WithLabelValues(cmp.Or(a.code, attemptOK)).Inc()
-	fields := []zap.Field{zap.String("retrieval_state", string(o.State)), zap.Int("images", a.images)}
+	fields := []zap.Field{zap.String("retrieval_state", string(a.state)), zap.Int("images", a.images)}
 	if o.Error != "" {
 		fields = append(fields, zap.String("retrieval_error", o.Error))
+	}
+	if o.Details != nil && a.contradicted(o.Identity) {
+		w.metrics.contradicting.Inc()
+		log.Warn("callbacks have contradicted what Jumio's details say of the workflow execution; the details hold")
 	}
 	if o.State == store.Pending {
 		log.Info("retrieval attempt failed", fields...)

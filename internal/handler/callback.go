@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 )
 
@@ -44,7 +45,7 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	x.workflowExecution = fields.WorkflowExecutionID
 	if h.opt.UserReferenceKey != "" {
-		if err := VerifyUserReference(h.opt.UserReferenceKey, fields.UserReference); err != nil {
+		if err := callback.VerifyUserReference(h.opt.UserReferenceKey, fields.UserReference); err != nil {
 			x.outcome, x.reason = outcomeForbidden, err.Error()
 			h.keepRejected(x, r, body)
 			x.problem(http.StatusForbidden, "")

@@ -40,7 +40,7 @@ type Store interface {
 }
 
 // Options are what New needs. Everything is required but UserReferenceKey, Note,
-// Tracer and Now.
+// NotReady, Tracer and Now.
 type Options struct {
 	// CallbackPath is matched exactly, in its escaped form. It is a secret.
 	CallbackPath string
@@ -62,6 +62,9 @@ type Options struct {
 	// Note returns what an operator should know besides the Store's note, for
 	// the admin listener's /readyz; empty when there is nothing.
 	Note func() string
+	// NotReady returns why this instance is not ready although the Store is, for
+	// the admin listener's /readyz; empty when it is.
+	NotReady func() string
 	// Gatherer is what the admin listener's /metrics shows.
 	Gatherer prometheus.Gatherer
 	// Tracer gets a span for each callback that names a workflow execution; nil
@@ -103,6 +106,9 @@ func New(o Options) (*Handler, error) {
 	}
 	if o.Note == nil {
 		o.Note = func() string { return "" }
+	}
+	if o.NotReady == nil {
+		o.NotReady = func() string { return "" }
 	}
 	var errs []error
 	require := func(ok bool, text string) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 )
 
@@ -203,7 +204,7 @@ func TestInboundRequestIDIsNotBelieved(t *testing.T) {
 }
 
 func TestUserReferenceKey(t *testing.T) {
-	signed, err := SignUserReference("key", "customer-1")
+	signed, err := callback.SignUserReference("key", "customer-1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"callbackd/internal/callback"
 )
 
 // The outcomes of callbackd_callbacks_total.
@@ -59,7 +61,7 @@ func NewMetrics(reg prometheus.Registerer, checkReasons ...string) *Metrics {
 
 // ownReasons are the codes with which the handler itself refuses.
 func ownReasons() []string {
-	reasons := []string{outcomeTooLarge, ErrUserReferenceUnsigned.Error(), ErrUserReferenceInvalid.Error(), reasonOther}
+	reasons := []string{outcomeTooLarge, callback.ErrUserReferenceUnsigned.Error(), callback.ErrUserReferenceInvalid.Error(), reasonOther}
 	for _, err := range []DecodeError{
 		ErrEmptyBody, ErrInvalidJSON, ErrTruncatedJSON, ErrTrailingData, ErrInvalidForm, ErrNotACallback,
 		ErrMissingID, ErrInvalidID, ErrIncompleteBody,

@@ -31,6 +31,9 @@ func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
 // readyzDetailed also says why, and what they should know, for operators.
 func (h *Handler) readyzDetailed(w http.ResponseWriter, _ *http.Request) {
 	note, why := h.notReady()
+	if why == "" {
+		why = h.opt.NotReady()
+	}
 	said := "ready"
 	if why != "" {
 		said = why

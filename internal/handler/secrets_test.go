@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 )
 
@@ -44,7 +45,7 @@ func TestNothingLeaks(t *testing.T) {
 		s.options.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), logs, zap.DebugLevel))
 	})
 
-	signed, err := SignUserReference("MARKkey", "MARKreference")
+	signed, err := callback.SignUserReference("MARKkey", "MARKreference")
 	if err != nil {
 		t.Fatal(err)
 	}

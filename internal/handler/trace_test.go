@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/tracing"
 	"callbackd/internal/tracing/tracetest"
@@ -41,7 +42,7 @@ func TestReceiveSpan(t *testing.T) {
 		mark = "marked-reference-or-body"
 	)
 	body := `{"userReference":"` + mark + `","workflowExecution":{"id":"` + id + `","status":"PROCESSED"}}`
-	signed, err := SignUserReference("key", "x")
+	signed, err := callback.SignUserReference("key", "x")
 	if err != nil {
 		t.Fatal(err)
 	}

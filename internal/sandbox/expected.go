@@ -60,9 +60,7 @@ func (j *Journey) expected() Expected {
 	switch {
 	case j.needsStatus() && j.lastingFault(EndpointStatus, nil):
 		e.State = StateFailed
-	case j.waits(), j.kind.callbackStatus != "" && j.callbackFault(FaultEqualTimes) != nil:
-		// Of equal times the final status wins, which an unknown one is not: the
-		// last one to arrive holds, and that is one to wait after.
+	case j.waits():
 		e.State = StateAwaiting
 	case j.Status == StatusSessionExpired || j.Status == StatusTokenExpired:
 		e.State = StateNotRequired
@@ -141,6 +139,8 @@ func (j *Journey) lastingFault(endpoint Endpoint, p *part) bool {
 			return false
 		case f.Kind == Fault401 || f.Kind == FaultRevoked:
 			perAttempt = 2 // once more with a new token
+		case f.Kind == Fault404 && endpoint != EndpointImage:
+			perAttempt = 2 // once more at the short form of the address
 		}
 		if endpoint == EndpointImage && f.Part == "" {
 			perAttempt *= len(j.parts)

@@ -28,14 +28,17 @@ func translate(doing string, err error) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%s: %w", doing, ErrNotFound)
 	case errors.As(err, &pgErr):
-		if unavailable(pgErr.Code) {
-			return fmt.Errorf("%s: %w (SQLSTATE %s)", doing, ErrUnavailable, pgErr.Code)
+		switch {
+		case pgErr.Code == pgerrcode.QueryCanceled:
+			return fmt.Errorf("%s: %w (%w)", doing, ErrUnavailable, ErrTimeout)
+		case unavailable(pgErr.Code):
+			return fmt.Errorf("%s: %w (%w)", doing, ErrUnavailable, &SQLError{Code: pgErr.Code})
 		}
 		return fmt.Errorf("%s: %w", doing, &SQLError{Code: pgErr.Code, Constraint: pgErr.ConstraintName})
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, context.Canceled)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w (time-out)", doing, ErrUnavailable)
+		return fmt.Errorf("%s: %w (%w)", doing, ErrUnavailable, ErrTimeout)
 	case errors.As(err, &connectErr):
 		return fmt.Errorf("%s: %w (no connection)", doing, ErrUnavailable)
 	case errors.As(err, &netErr), pgconn.SafeToRetry(err), pgconn.Timeout(err):
@@ -77,6 +80,17 @@ func unavailable(code string) bool {
 	return pgerrcode.IsConnectionException(code) || pgerrcode.IsInsufficientResources(code) ||
 		pgerrcode.IsOperatorIntervention(code) || pgerrcode.IsTransactionRollback(code) ||
 		pgerrcode.IsSystemError(code) || pgerrcode.IsInternalError(code)
+}
+
+// OfBatch tells whether a batch that failed with err may be taken in part: a row's
+// values are at fault, or its bytes on the disk, or the batch took too much time
+// or memory.
+func OfBatch(err error) bool {
+	if badRow(err) || errors.Is(err, ErrTimeout) {
+		return true
+	}
+	var e *SQLError
+	return errors.As(err, &e) && (pgerrcode.IsInternalError(e.Code) || e.Code == pgerrcode.OutOfMemory)
 }
 
 // badRow tells whether an error lies in the values of a row, so that the other

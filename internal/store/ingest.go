@@ -70,10 +70,11 @@ func (in *ingest) stop() {
 	}
 }
 
-// InsertCallback returns nil once the callback is committed. It takes at most
-// Options.StoreTimeout, or until ctx ends. After ErrUnavailable it is not known
-// to be stored, though it may be.
+// InsertCallback bounds the callback and returns nil once it is committed. It
+// takes at most Options.StoreTimeout, or until ctx ends. After ErrUnavailable it
+// is not known to be stored, though it may be.
 func (s *Store) InsertCallback(ctx context.Context, c *Callback) error {
+	c.Bound()
 	in := s.ingest
 	in.mu.Lock()
 	if in.free > 0 {

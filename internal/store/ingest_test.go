@@ -130,15 +130,15 @@ func waitFor(t *testing.T, s *store.Store, n int) {
 func odd() []*store.Callback {
 	at := time.Date(2024, 2, 29, 23, 59, 59, 123456000, time.UTC)
 	callbacks := []*store.Callback{
-		{WorkflowExecutionID: "all absent", ReceivedAt: at},
+		{WorkflowExecutionID: "all-absent", ReceivedAt: at},
 		{WorkflowExecutionID: "IPv4", ReceivedAt: at, SourceIP: netip.MustParseAddr("192.0.2.1"), Body: []byte{}},
 		{WorkflowExecutionID: "IPv6", ReceivedAt: at, SourceIP: netip.MustParseAddr("2001:db8::1")},
 		{WorkflowExecutionID: "zone", ReceivedAt: at, SourceIP: netip.MustParseAddr("fe80::1%eth0")},
 		{WorkflowExecutionID: "IPv4-mapped", ReceivedAt: at, SourceIP: netip.MustParseAddr("::ffff:192.0.2.1")},
-		{WorkflowExecutionID: "before 2000", ReceivedAt: at, CallbackSentAt: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)},
+		{WorkflowExecutionID: "before-2000", ReceivedAt: at, CallbackSentAt: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)},
 		{WorkflowExecutionID: "late", ReceivedAt: at, CallbackSentAt: time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)},
 		{
-			WorkflowExecutionID: "all there", ReceivedAt: at, CallbackSentAt: at.Add(-time.Second), ContentType: "text/\xffodd\x00",
+			WorkflowExecutionID: "all-there", ReceivedAt: at, CallbackSentAt: at.Add(-time.Second), ContentType: "text/\xffodd\x00",
 			WorkflowStatus: "PRO\x00CESSED", WorkflowHref: "h", DefinitionKey: "\xc3\x28", AccountID: "\u00e9", AccountHref: "a", UserReference: "r",
 			Body: bytes.Repeat([]byte("\x00\xff\\x"), 300_000),
 		},

@@ -7,8 +7,9 @@ import (
 
 // Metrics are the store's figures.
 type Metrics struct {
-	batchSize prometheus.Histogram
-	reg       prometheus.Registerer
+	batchSize   prometheus.Histogram
+	deadLetters prometheus.Counter
+	reg         prometheus.Registerer
 }
 
 // NewMetrics registers the store's metrics with reg.
@@ -20,8 +21,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "Callbacks written by one statement.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
+		deadLetters: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "callbackd_dead_letters_total",
+			Help: "Callbacks that were answered 200 and that Postgres would not store or promote for their own values. They are kept as rejected callbacks.",
+		}),
 	}
-	reg.MustRegister(m.batchSize)
+	reg.MustRegister(m.batchSize, m.deadLetters)
 	return m
 }
 

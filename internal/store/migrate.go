@@ -22,7 +22,7 @@ import (
 )
 
 // RequiredVersion is the migration that this program's SQL needs at least.
-const RequiredVersion = 4
+const RequiredVersion = 6
 
 // migrateLock is the advisory lock of one migration run: the others wait.
 const migrateLock = 4711202604711

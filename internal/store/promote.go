@@ -4,19 +4,20 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
-// Delivery is what promotion needs to know of one stored callback.
+// Delivery is what promotion needs to know of one stored callback. Whoever wrote
+// the row, its texts are bounded as by Callback.Bound, but the workflow execution's
+// id may be none: then it cannot be promoted.
 type Delivery struct {
 	CallbackID          uuid.UUID
 	WorkflowExecutionID string
-	ReceivedAt          time.Time
+	// ReceivedAt is never in the future.
+	ReceivedAt time.Time
 	// SentAt is callbackSentAt, or zero.
 	SentAt        time.Time
 	Status        string
@@ -25,72 +26,17 @@ type Delivery struct {
 	AccountID     string
 	DefinitionKey string
 	UserReference string
-	// BodyDigest is the SHA-256 of the body.
+	// BodyDigest tells a body from others: a SHA-256. It is nil where SentAt tells
+	// enough.
 	BodyDigest []byte
-}
-
-// RetrievalState is the column retrieval_state (contract of jumio.workflow_executions).
-type RetrievalState string
-
-// The retrieval states.
-const (
-	Awaiting    RetrievalState = "awaiting"
-	Pending     RetrievalState = "pending"
-	Retrieved   RetrievalState = "retrieved"
-	Partial     RetrievalState = "partial"
-	Failed      RetrievalState = "failed"
-	NotRequired RetrievalState = "not_required"
-)
-
-// EventType is the column type of jumio.events.
-type EventType string
-
-// The event types.
-const (
-	EventCallbackReceived EventType = "callback_received"
-	EventRetrieved        EventType = "retrieved"
-	EventRetrievalFailed  EventType = "retrieval_failed"
-	EventExpired          EventType = "expired"
-)
-
-// Event is one line of jumio.events.
-type Event struct {
-	Type                EventType
-	WorkflowExecutionID string
-}
-
-// WorkflowExecution is the state of one workflow execution as promotion sees
-// and changes it. Its zero value with an id is one that no callback has named.
-type WorkflowExecution struct {
-	ID            string
-	AccountID     string
-	DefinitionKey string
-	Status        string
-	UserReference string
-	WorkflowHref  string
-	AccountHref   string
-
-	CallbackCount   int64
-	FirstCallbackAt time.Time
-	LastCallbackAt  time.Time
-
-	// DecidedSentAt and DecidedBodyDigest belong to the callback that decides
-	// the state; zero before the first.
-	DecidedSentAt     time.Time
-	DecidedBodyDigest []byte
-
-	RetrievalState      RetrievalState
-	RetrievalGeneration int
-	RetrievalAttempts   int
-	RetrievalError      string
-	// RetrievalReceivedAt is when the callback that led to the retrieval came.
-	RetrievalReceivedAt time.Time
 }
 
 // Retrieval names one retrieval of a workflow execution.
 type Retrieval struct {
 	WorkflowExecutionID string
 	Generation          int
+	// Known: Jumio has told us of the account before.
+	Known bool
 }
 
 // Promotion is what a promoter does with a batch. Begin, if not nil, is called
@@ -104,21 +50,29 @@ type Promotion struct {
 	Enqueue func(ctx context.Context, tx pgx.Tx, retrievals []Retrieval) error
 }
 
+// Take says which callbacks of the inbox a promotion takes: at most Limit, of
+// Only if that is not nil, and none of Except.
+type Take struct {
+	Limit        int
+	Only, Except []uuid.UUID
+}
+
 // errRaced: another promoter made a workflow execution of the batch meanwhile.
 var errRaced = errors.New("raced with another promoter")
 
-// Promote takes at most limit new callbacks, applies them in the order in which
-// they were received, and stores the states, the jobs and the events in one
+// Promote takes new callbacks, the oldest first, applies them in the order in
+// which they were received, and stores the states, the jobs and the events in one
 // transaction. It returns how many callbacks it took. Callbacks that another
-// promoter holds are left to it.
-func (s *Store) Promote(ctx context.Context, limit int, p Promotion) (int, error) {
+// promoter holds are left to it. After an error, all stay where they were; OfBatch
+// tells whether a smaller batch may fare better.
+func (s *Store) Promote(ctx context.Context, t Take, p Promotion) (int, error) {
 	for {
 		if p.Begin != nil {
 			p.Begin()
 		}
-		var taken int
+		var done promoted
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-			taken, err = promote(ctx, tx, limit, p)
+			done, err = promote(ctx, tx, t, p)
 			return err
 		})
 		if errors.Is(err, errRaced) {
@@ -127,18 +81,26 @@ func (s *Store) Promote(ctx context.Context, limit int, p Promotion) (int, error
 		if err != nil {
 			return 0, translate("promote callbacks", err)
 		}
-		return taken, nil
+		s.waker.announce(done.events, done.jobs)
+		return done.callbacks, nil
 	}
 }
 
-func promote(ctx context.Context, tx pgx.Tx, limit int, p Promotion) (int, error) {
-	deliveries, err := takeInbox(ctx, tx, limit)
+// promoted is what a promotion has done.
+type promoted struct {
+	callbacks int
+	events    []Event
+	jobs      bool // some were enqueued
+}
+
+func promote(ctx context.Context, tx pgx.Tx, t Take, p Promotion) (promoted, error) {
+	deliveries, err := takeInbox(ctx, tx, t)
 	if err != nil || len(deliveries) == 0 {
-		return 0, err
+		return promoted{}, err
 	}
 	known, err := lockWorkflows(ctx, tx, deliveries)
 	if err != nil {
-		return 0, err
+		return promoted{}, err
 	}
 	generations := make(map[string]int, len(known))
 	for id, w := range known {
@@ -157,38 +119,88 @@ func promote(ctx context.Context, tx pgx.Tx, limit int, p Promotion) (int, error
 		events = append(events, p.Apply(w, d)...)
 	}
 	if err := storeWorkflows(ctx, tx, known, made); err != nil {
-		return 0, err
+		return promoted{}, err
 	}
-	var retrievals []Retrieval
+	var begun []*WorkflowExecution
 	for _, workflows := range []map[string]*WorkflowExecution{known, made} {
 		for id, w := range workflows {
 			if w.RetrievalState == Pending && w.RetrievalGeneration != generations[id] {
-				retrievals = append(retrievals, Retrieval{id, w.RetrievalGeneration})
+				begun = append(begun, w)
 			}
 		}
 	}
-	if len(retrievals) > 0 {
-		if err := p.Enqueue(ctx, tx, retrievals); err != nil {
-			return 0, err
-		}
+	if err := enqueueBegun(ctx, tx, begun, p.Enqueue); err != nil {
+		return promoted{}, err
 	}
-	return len(deliveries), appendEvents(ctx, tx, events)
+	return promoted{len(deliveries), events, len(begun) > 0}, addEvents(ctx, tx, events)
 }
 
-func takeInbox(ctx context.Context, tx pgx.Tx, limit int) ([]Delivery, error) {
+// enqueueBegun enqueues the retrievals that have begun.
+func enqueueBegun(ctx context.Context, tx pgx.Tx, begun []*WorkflowExecution, enqueue func(context.Context, pgx.Tx, []Retrieval) error) error {
+	if len(begun) == 0 {
+		return nil
+	}
+	known, err := knownAccounts(ctx, tx, begun)
+	if err != nil {
+		return err
+	}
+	retrievals := make([]Retrieval, len(begun))
+	for i, w := range begun {
+		retrievals[i] = Retrieval{w.ID, w.RetrievalGeneration, known[w.AccountID]}
+	}
+	return enqueue(ctx, tx, retrievals)
+}
+
+// knownAccounts are those of the accounts under which something has been
+// retrieved.
+func knownAccounts(ctx context.Context, tx pgx.Tx, workflows []*WorkflowExecution) (map[string]bool, error) {
+	var ids []string
+	for _, w := range workflows {
+		if w.AccountID != "" {
+			ids = append(ids, w.AccountID)
+		}
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT a.id FROM unnest($1::text[]) AS a (id) WHERE EXISTS (
+			SELECT FROM callbackd.workflow_executions AS w WHERE w.account_id = a.id
+				AND (w.details_retrieved_at IS NOT NULL OR w.retrieval_state IN ('retrieved', 'partial')))`, ids)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	known := make(map[string]bool, len(list))
+	for _, id := range list {
+		known[id] = true
+	}
+	return known, err
+}
+
+// takeInbox takes deliveries out of the inbox. What it reads of a row is bounded,
+// also where the row is older than the table's constraints: an infinite time has
+// no Go form, and some thousand long texts do not fit into memory.
+func takeInbox(ctx context.Context, tx pgx.Tx, t Take) ([]Delivery, error) {
 	// Arrays instead of joins: whatever the statistics say of tables that grow
 	// this fast, the planner looks the ids up in the primary keys.
 	rows, err := tx.Query(ctx, `
 		WITH taken AS (
-			DELETE FROM callbackd.inbox WHERE callback_id = ANY (ARRAY(
-				SELECT callback_id FROM callbackd.inbox ORDER BY callback_id LIMIT $1 FOR UPDATE SKIP LOCKED))
+			DELETE FROM callbackd.inbox WHERE callback_id = ANY (ARRAY(`+selectInbox+` FOR UPDATE SKIP LOCKED))
 			RETURNING callback_id
 		)
-		SELECT c.callback_id, c.workflow_execution_id, c.received_at, c.callback_sent_at, coalesce(c.workflow_status, ''),
-			coalesce(c.workflow_href, ''), coalesce(c.account_href, ''), coalesce(c.account_id, ''),
-			coalesce(c.definition_key, ''), coalesce(c.user_reference, ''), sha256(c.body)
+		SELECT c.callback_id, left(c.workflow_execution_id, 65),
+			CASE WHEN c.received_at BETWEEN '1970-01-01T00:00:00Z' AND clock_timestamp() + interval '10 minutes'
+				THEN c.received_at ELSE clock_timestamp() END,
+			CASE WHEN isfinite(c.callback_sent_at) THEN c.callback_sent_at END,
+			coalesce(left(c.workflow_status, 64), ''),
+			CASE WHEN octet_length(c.workflow_href) <= 2048 THEN c.workflow_href ELSE '' END,
+			CASE WHEN octet_length(c.account_href) <= 2048 THEN c.account_href ELSE '' END,
+			CASE WHEN octet_length(c.account_id) <= 64 THEN c.account_id ELSE '' END,
+			coalesce(left(c.definition_key, 64), ''),
+			CASE WHEN octet_length(c.user_reference) <= 1024 THEN c.user_reference ELSE '' END,
+			CASE WHEN c.callback_sent_at <= c.received_at THEN NULL
+				WHEN octet_length(c.body) <= 65536 THEN sha256(c.body)
+				ELSE sha256(substring(c.body FROM 1 FOR 65536) || int8send(octet_length(c.body))) END
 		FROM callbackd.callbacks AS c WHERE c.callback_id = ANY (ARRAY(SELECT callback_id FROM taken))
-		ORDER BY c.received_at, c.callback_id`, limit)
+		ORDER BY 3, 1`, t.Limit, t.Only, notNilIDs(t.Except))
 	if err != nil {
 		return nil, err
 	}
@@ -198,146 +210,32 @@ func takeInbox(ctx context.Context, tx pgx.Tx, limit int) ([]Delivery, error) {
 		err := row.Scan(&d.CallbackID, &d.WorkflowExecutionID, &d.ReceivedAt, &sent, &d.Status,
 			&d.WorkflowHref, &d.AccountHref, &d.AccountID, &d.DefinitionKey, &d.UserReference, &d.BodyDigest)
 		d.SentAt = timeOrZero(sent)
+		if !ValidID(d.AccountID) {
+			d.AccountID = ""
+		}
 		return d, err
 	})
 }
 
-// lockWorkflows gives those of the deliveries' workflow executions that are
-// there, locked in the order of their ids, so that two promoters cannot deadlock.
-func lockWorkflows(ctx context.Context, tx pgx.Tx, deliveries []Delivery) (map[string]*WorkflowExecution, error) {
-	ids := make(map[string]struct{}, len(deliveries))
-	for i := range deliveries {
-		ids[deliveries[i].WorkflowExecutionID] = struct{}{}
-	}
-	rows, err := tx.Query(ctx, selectWorkflow+` WHERE workflow_execution_id = ANY ($1) ORDER BY workflow_execution_id FOR UPDATE`,
-		slices.Collect(maps.Keys(ids)))
+// selectInbox gives the ids of a Take.
+const selectInbox = `
+	SELECT callback_id FROM callbackd.inbox
+	WHERE ($2::uuid[] IS NULL OR callback_id = ANY ($2)) AND callback_id <> ALL ($3::uuid[])
+	ORDER BY callback_id LIMIT $1`
+
+// Inbox gives the ids of the callbacks that Promote would take.
+func (s *Store) Inbox(ctx context.Context, t Take) ([]uuid.UUID, error) {
+	rows, err := s.pool.Query(ctx, selectInbox, t.Limit, t.Only, notNilIDs(t.Except))
 	if err != nil {
-		return nil, err
+		return nil, translate("read the inbox", err)
 	}
-	list, err := pgx.CollectRows(rows, scanWorkflow)
-	if err != nil {
-		return nil, err
-	}
-	workflows := make(map[string]*WorkflowExecution, len(list))
-	for _, w := range list {
-		workflows[w.ID] = w
-	}
-	return workflows, nil
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	return ids, translate("read the inbox", err)
 }
 
-const selectWorkflow = `
-	SELECT workflow_execution_id, coalesce(account_id, ''), coalesce(definition_key, ''), coalesce(status, ''),
-		coalesce(user_reference, ''), coalesce(workflow_href, ''), coalesce(account_href, ''),
-		callback_count, first_callback_at, last_callback_at, decided_sent_at, decided_body_digest,
-		retrieval_state, retrieval_generation, retrieval_attempts, coalesce(retrieval_error, ''), retrieval_received_at
-	FROM callbackd.workflow_executions`
-
-func scanWorkflow(row pgx.CollectableRow) (*WorkflowExecution, error) {
-	var w WorkflowExecution
-	var first, last, decided, received *time.Time
-	err := row.Scan(&w.ID, &w.AccountID, &w.DefinitionKey, &w.Status, &w.UserReference, &w.WorkflowHref, &w.AccountHref,
-		&w.CallbackCount, &first, &last, &decided, &w.DecidedBodyDigest,
-		&w.RetrievalState, &w.RetrievalGeneration, &w.RetrievalAttempts, &w.RetrievalError, &received)
-	w.FirstCallbackAt, w.LastCallbackAt = timeOrZero(first), timeOrZero(last)
-	w.DecidedSentAt, w.RetrievalReceivedAt = timeOrZero(decided), timeOrZero(received)
-	return &w, err
-}
-
-func timeOrZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
+func notNilIDs(ids []uuid.UUID) []uuid.UUID {
+	if ids == nil {
+		return []uuid.UUID{}
 	}
-	return *t
-}
-
-const workflowColumns = `workflow_execution_id, account_id, definition_key, status, user_reference, workflow_href, account_href,
-	callback_count, first_callback_at, last_callback_at, decided_sent_at, decided_body_digest, retrieval_state,
-	retrieval_generation, retrieval_attempts, retrieval_error, retrieval_received_at`
-
-const workflowRows = `unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-	$9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[], $13::text[], $14::int[], $15::int[],
-	$16::text[], $17::timestamptz[]) AS n (` + workflowColumns + `)`
-
-// storeWorkflows changes the rows that are there and makes the new ones.
-// errRaced: one of them has come into being since.
-func storeWorkflows(ctx context.Context, tx pgx.Tx, known, made map[string]*WorkflowExecution) error {
-	if len(known) > 0 {
-		_, err := tx.Exec(ctx, `
-			UPDATE callbackd.workflow_executions AS w SET
-				account_id = n.account_id, definition_key = n.definition_key, status = n.status, user_reference = n.user_reference,
-				workflow_href = n.workflow_href, account_href = n.account_href, callback_count = n.callback_count,
-				first_callback_at = n.first_callback_at, last_callback_at = n.last_callback_at,
-				decided_sent_at = n.decided_sent_at, decided_body_digest = n.decided_body_digest,
-				retrieval_state = n.retrieval_state, retrieval_generation = n.retrieval_generation,
-				retrieval_attempts = n.retrieval_attempts, retrieval_error = n.retrieval_error,
-				retrieval_received_at = n.retrieval_received_at
-			FROM `+workflowRows+` WHERE w.workflow_execution_id = n.workflow_execution_id`, workflowArrays(known)...)
-		if err != nil {
-			return err
-		}
-	}
-	if len(made) == 0 {
-		return nil
-	}
-	// In the order of the ids, too: a row that another promoter is making is waited for.
-	tag, err := tx.Exec(ctx, `INSERT INTO callbackd.workflow_executions (`+workflowColumns+`)
-		SELECT * FROM `+workflowRows+` ORDER BY workflow_execution_id ON CONFLICT DO NOTHING`, workflowArrays(made)...)
-	if err != nil {
-		return err
-	}
-	if tag.RowsAffected() < int64(len(made)) {
-		return errRaced
-	}
-	return nil
-}
-
-func workflowArrays(workflows map[string]*WorkflowExecution) []any {
-	n := len(workflows)
-	var (
-		ids         = make([]string, 0, n)
-		account     = make([]*string, 0, n)
-		definition  = make([]*string, 0, n)
-		status      = make([]*string, 0, n)
-		userRef     = make([]*string, 0, n)
-		href        = make([]*string, 0, n)
-		accountHref = make([]*string, 0, n)
-		count       = make([]int64, 0, n)
-		first       = make([]*time.Time, 0, n)
-		last        = make([]*time.Time, 0, n)
-		decided     = make([]*time.Time, 0, n)
-		digest      = make([][]byte, 0, n)
-		state       = make([]string, 0, n)
-		generation  = make([]int, 0, n)
-		attempts    = make([]int, 0, n)
-		problem     = make([]*string, 0, n)
-		received    = make([]*time.Time, 0, n)
-	)
-	for id, w := range workflows {
-		ids, account, definition = append(ids, id), append(account, nullText(w.AccountID)), append(definition, nullText(w.DefinitionKey))
-		status, userRef = append(status, nullText(w.Status)), append(userRef, nullText(w.UserReference))
-		href, accountHref = append(href, nullText(w.WorkflowHref)), append(accountHref, nullText(w.AccountHref))
-		count, first, last = append(count, w.CallbackCount), append(first, nullTime(w.FirstCallbackAt)), append(last, nullTime(w.LastCallbackAt))
-		decided, digest = append(decided, nullTime(w.DecidedSentAt)), append(digest, w.DecidedBodyDigest)
-		state, generation = append(state, string(w.RetrievalState)), append(generation, w.RetrievalGeneration)
-		attempts, problem = append(attempts, w.RetrievalAttempts), append(problem, nullText(w.RetrievalError))
-		received = append(received, nullTime(w.RetrievalReceivedAt))
-	}
-	return []any{
-		ids, account, definition, status, userRef, href, accountHref, count, first, last, decided, digest,
-		state, generation, attempts, problem, received,
-	}
-}
-
-// appendEvents must be the last statement of its transaction: it takes the lock
-// that keeps the event ids in the order of their commits.
-func appendEvents(ctx context.Context, tx pgx.Tx, events []Event) error {
-	if len(events) == 0 {
-		return nil
-	}
-	types, ids := make([]string, len(events)), make([]string, len(events))
-	for i, e := range events {
-		types[i], ids[i] = string(e.Type), e.WorkflowExecutionID
-	}
-	_, err := tx.Exec(ctx, `SELECT callbackd.append_events($1::text[], $2::text[])`, types, ids)
-	return err
+	return ids
 }

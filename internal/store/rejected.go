@@ -20,7 +20,7 @@ func (s *Store) InsertRejected(ctx context.Context, r *Rejected) error {
 	ctx, cancel := context.WithTimeout(ctx, s.ingest.timeout)
 	defer cancel()
 	_, err := s.pool.Exec(ctx, insertRejected,
-		r.ID, r.ReceivedAt, nullAddr(r.SourceIP), CleanText(r.Reason), CleanText(r.ContentType), notNil(r.Body))
+		r.ID, r.ReceivedAt, nullAddr(r.SourceIP), CleanText(cut(r.Reason, maxReason)), CleanText(cut(r.ContentType, maxContentType)), notNil(r.Body))
 	return translate("keep a rejected callback", err)
 }
 
@@ -31,8 +31,11 @@ type RejectedRow struct {
 	ReplayedAt time.Time
 }
 
+// selectRejected reads rows from before the table's constraints, too: an infinite
+// time and a network have no Go form.
 const selectRejected = `
-	SELECT rejected_id, received_at, source_ip, reason, content_type, body, replayed_at
+	SELECT rejected_id, CASE WHEN isfinite(received_at) THEN received_at ELSE to_timestamp(0) END, host(source_ip)::inet,
+		reason, content_type, body, CASE WHEN isfinite(replayed_at) THEN replayed_at END
 	FROM callbackd.rejected_callbacks`
 
 func scanRejected(row pgx.CollectableRow) (RejectedRow, error) {
@@ -82,7 +85,35 @@ func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *Callback) error {
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("no such callback that has not been replayed: %w", ErrNotFound)
 		}
+		c.Bound()
 		_, err = tx.Exec(ctx, insertCallback, insertArguments(c)...)
+		return err
+	})
+	if err == nil {
+		s.waker.wake()
+	}
+	return err
+}
+
+// ReplayDeadLetter has a dead letter whose callback is stored promoted once more,
+// and marks it as replayed. ErrNotFound: there is no such dead letter that has not
+// been replayed, or its callback was never stored, and Replay is for it.
+func (s *Store) ReplayDeadLetter(ctx context.Context, id uuid.UUID) error {
+	err := s.inTx(ctx, "replay dead letter "+id.String(), func(tx pgx.Tx) error {
+		var found bool
+		err := tx.QueryRow(ctx, `
+			WITH replayed AS (
+				UPDATE callbackd.rejected_callbacks SET replayed_at = now()
+				WHERE rejected_id = $1 AND replayed_at IS NULL AND reason LIKE $2
+					AND EXISTS (SELECT FROM callbackd.callbacks WHERE callback_id = $1)
+				RETURNING rejected_id
+			), queued AS (
+				INSERT INTO callbackd.inbox (callback_id) SELECT rejected_id FROM replayed ON CONFLICT DO NOTHING
+			)
+			SELECT EXISTS (SELECT FROM replayed)`, id, ReasonNotStorable+"%").Scan(&found)
+		if err == nil && !found {
+			return ErrNotFound
+		}
 		return err
 	})
 	if err == nil {

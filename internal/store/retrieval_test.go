@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 )
 
-func stage(t *testing.T, s *store.Store, l store.Lease, classifier, content string) {
+func stage(t *testing.T, s *store.Store, l *store.Lease, classifier, content string) {
 	t.Helper()
 	if err := s.StageImage(t.Context(), l, store.PartKey{CredentialID: "c", Classifier: classifier}, image(content)); err != nil {
 		t.Fatalf("stage %s: %v", classifier, err)
@@ -38,7 +39,7 @@ func TestResultsAppearInOneTransaction(t *testing.T) {
 		State: store.Retrieved, Details: []byte(`{"a":1}`),
 		Events: []store.Event{{Type: store.EventRetrieved, WorkflowExecutionID: "w"}},
 	}
-	err := s.FinishAttempt(t.Context(), l, o, func(context.Context, pgx.Tx) error { return completed })
+	_, err := s.FinishAttempt(t.Context(), l, o, func(context.Context, pgx.Tx) error { return completed })
 	if err == nil {
 		t.Error("finish with a failing completion: no error")
 	}
@@ -69,7 +70,6 @@ func TestImagesThatAreInStayIn(t *testing.T) {
 	if n := scalar[int64](t, s, `SELECT count(*) FROM jumio.images`); n != 1 {
 		t.Errorf("%d images after a failed attempt, want 1", n)
 	}
-	l.Attempt = 2
 	c, err := s.ClaimRetrieval(t.Context(), l, time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -77,8 +77,8 @@ func TestImagesThatAreInStayIn(t *testing.T) {
 	if !c.Parts[store.PartKey{CredentialID: "c", Classifier: "FRONT"}] || len(c.Parts) != 1 || string(c.Details) != `{"b":2}` {
 		t.Errorf("the next attempt is told %+v", c)
 	}
-	if n := scalar[int32](t, s, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 2 {
-		t.Errorf("retrieval_attempts is %d, want 2", n)
+	if n := scalar[int32](t, s, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 2 || l.Attempt != 2 {
+		t.Errorf("retrieval_attempts is %d, the run's attempt %d, want 2", n, l.Attempt)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestStagedImagesThatAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := store.Outcome{State: store.Retrieved, Details: []byte(`{}`), Images: 2}
-	if err := s.FinishAttempt(t.Context(), l, o, nil); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.FinishAttempt(t.Context(), l, o, nil); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("finish without an image that was staged: %v, want ErrUnavailable", err)
 	}
 	if state := scalar[string](t, s, `SELECT retrieval_state FROM jumio.workflow_executions`); state != "pending" {
@@ -134,14 +134,19 @@ func TestSecondRetrievalReplacesContentThatChanged(t *testing.T) {
 func TestLease(t *testing.T) {
 	s := storetest.New(t)
 	l := claim(t, s, "w")
-	other := l
-	other.JobID = 2
+	other := *l
+	other.Token = uuid.New()
 	var busy *store.BusyError
-	if _, err := s.ClaimRetrieval(t.Context(), other, time.Minute); !errors.As(err, &busy) {
-		t.Errorf("a second job: %v, want BusyError", err)
+	for name, run := range map[string]*store.Lease{"another run": &other, "the run itself": l} {
+		if _, err := s.ClaimRetrieval(t.Context(), run, time.Minute); !errors.As(err, &busy) {
+			t.Errorf("%s while the lease is held: %v, want BusyError", name, err)
+		}
 	}
-	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
-		t.Errorf("the same job again: %v", err)
+	if err := s.ReleaseRetrieval(t.Context(), &other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ClaimRetrieval(t.Context(), &other, time.Minute); !errors.As(err, &busy) {
+		t.Errorf("after a release by a run that has no lease: %v, want BusyError", err)
 	}
 	if err := s.ReleaseRetrieval(t.Context(), l); err != nil {
 		t.Fatal(err)
@@ -149,28 +154,24 @@ func TestLease(t *testing.T) {
 	if n := scalar[int32](t, s, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 0 {
 		t.Errorf("a released attempt counts: %d", n)
 	}
-	if _, err := s.ClaimRetrieval(t.Context(), other, -time.Second); err != nil {
+	if _, err := s.ClaimRetrieval(t.Context(), &other, -time.Second); err != nil {
 		t.Errorf("after the release: %v", err)
 	}
-	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
-		t.Errorf("after the lease ran out: %v", err)
+	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil || l.Attempt != 2 {
+		t.Errorf("after the lease ran out: attempt %d, %v", l.Attempt, err)
 	}
-	if err := s.FinishAttempt(t.Context(), other, store.Outcome{State: store.Retrieved}, nil); !errors.Is(err, store.ErrSuperseded) {
-		t.Errorf("finish after losing the lease: %v, want ErrSuperseded", err)
-	}
-	superseded := claim(t, s, "w3")
-	next := claimable(t, s, "w3")
-	next.JobID = 2
-	if err := s.ReleaseRetrieval(t.Context(), superseded); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.ClaimRetrieval(t.Context(), next, time.Minute); err != nil {
-		t.Errorf("a newer retrieval after the superseded job gave its lease back: %v", err)
+	// The run that was away for too long has not been superseded: its job must
+	// not be taken for done.
+	if _, err := s.FinishAttempt(t.Context(), &other, store.Outcome{State: store.Retrieved}, nil); !errors.As(err, &busy) {
+		t.Errorf("finish after losing the lease: %v, want BusyError", err)
 	}
 	newer := claim(t, s, "w2")
-	newer.Generation++
+	claimable(t, s, "w2")
 	if _, err := s.ClaimRetrieval(t.Context(), newer, time.Minute); !errors.Is(err, store.ErrSuperseded) {
 		t.Errorf("a generation that is not current: %v, want ErrSuperseded", err)
+	}
+	if _, err := s.FinishAttempt(t.Context(), newer, store.Outcome{State: store.Retrieved}, nil); !errors.Is(err, store.ErrSuperseded) {
+		t.Errorf("finish of a generation that is not current: %v, want ErrSuperseded", err)
 	}
 }
 
@@ -227,11 +228,12 @@ func TestDetailsThatJSONBCannotHold(t *testing.T) {
 		"null, true and more": {`{"x":[null,true,false,{"y":[1,2]}],"a":"z"}`, "a", "z"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			seedDetails(t, s, name, tc.body)
-			if got := scalar[*string](t, s, `SELECT details ->> $1 FROM jumio.workflow_executions WHERE workflow_execution_id = $2`, tc.path, name); got == nil || *got != tc.want {
+			id := fmt.Sprintf("w-%x", name)
+			seedDetails(t, s, id, tc.body)
+			if got := scalar[*string](t, s, `SELECT details ->> $1 FROM jumio.workflow_executions WHERE workflow_execution_id = $2`, tc.path, id); got == nil || *got != tc.want {
 				t.Errorf("details ->> %q is %v, want %q", tc.path, got, tc.want)
 			}
-			if got := scalar[[]byte](t, s, `SELECT body FROM callbackd.workflow_details WHERE workflow_execution_id = $1`, name); string(got) != tc.body {
+			if got := scalar[[]byte](t, s, `SELECT body FROM callbackd.workflow_details WHERE workflow_execution_id = $1`, id); string(got) != tc.body {
 				t.Errorf("the original bytes are not kept")
 			}
 		})
@@ -292,11 +294,11 @@ func TestEventsAreReadWithoutGaps(t *testing.T) {
 		writing.Go(func() {
 			for i := range each {
 				id := fmt.Sprintf("w-%d-%d", w, i)
-				l := store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id, Generation: 1}, JobID: 1, Attempt: 1}
+				l := &store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id, Generation: 1}, Token: uuid.New(), Attempt: 1}
 				_, err := s.Pool().Exec(context.Background(), `INSERT INTO callbackd.workflow_executions
-					(workflow_execution_id, retrieval_state, retrieval_generation, lease_job_id) VALUES ($1, 'pending', 1, 1)`, id)
+					(workflow_execution_id, retrieval_state, retrieval_generation, lease_token) VALUES ($1, 'pending', 1, $2)`, id, l.Token)
 				if err == nil {
-					err = s.FinishAttempt(context.Background(), l, store.Outcome{
+					_, err = s.FinishAttempt(context.Background(), l, store.Outcome{
 						State: store.Failed, Events: []store.Event{{Type: store.EventRetrievalFailed, WorkflowExecutionID: id}},
 					}, nil)
 				}
@@ -365,7 +367,7 @@ func TestPromoteTakesEachCallbackOnce(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for {
-				taken, err := s.Promote(context.Background(), 20, p)
+				taken, err := s.Promote(context.Background(), store.Take{Limit: 20}, p)
 				if err != nil {
 					t.Errorf("promote: %v", err)
 				}
@@ -404,7 +406,7 @@ func TestBacklog(t *testing.T) {
 		mustInsert(t, s, c)
 	}
 	want(3, 0, time.Time{})
-	taken, err := s.Promote(t.Context(), 20, store.Promotion{
+	taken, err := s.Promote(t.Context(), store.Take{Limit: 20}, store.Promotion{
 		Apply: func(w *store.WorkflowExecution, d *store.Delivery) []store.Event {
 			w.RetrievalState, w.RetrievalReceivedAt = store.Pending, d.ReceivedAt
 			return nil
@@ -417,15 +419,24 @@ func TestBacklog(t *testing.T) {
 	want(0, 3, first)
 }
 
-func TestListenIsWokenByAnInsert(t *testing.T) {
+func TestListenIsWoken(t *testing.T) {
 	s := storetest.New(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	woken := make(chan struct{}, 100)
+	inbox, jobs := make(chan struct{}, 100), make(chan struct{}, 100)
 	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Listen(ctx, func() { woken <- struct{}{} }) }()
-	<-woken // it listens now
+	go func() {
+		defer close(done)
+		_ = s.Listen(ctx, func() { inbox <- struct{}{} }, func() { jobs <- struct{}{} })
+	}()
+	<-inbox // it listens now
+	<-jobs
 	mustInsert(t, s, callback("w"))
-	<-woken
+	<-inbox
+	claimable(t, s, "w")
+	if err := s.Refetch(t.Context(), []string{"w"}, func(context.Context, pgx.Tx, []store.Retrieval) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	<-jobs
 	cancel()
 	<-done
 }

@@ -20,6 +20,7 @@ const insertSpooled = insertCallback + ` ON CONFLICT DO NOTHING`
 func (s *Store) InsertSpooled(ctx context.Context, list []*Callback) error {
 	var batch pgx.Batch // without a BEGIN, yet one transaction
 	for _, c := range list {
+		c.Bound() // an older version may have spooled it
 		batch.Queue(insertSpooled, insertArguments(c)...)
 	}
 	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
@@ -29,21 +30,29 @@ func (s *Store) InsertSpooled(ctx context.Context, list []*Callback) error {
 	return nil
 }
 
-// ReasonNotStorable begins the reason of a rejected callback that had been
-// answered 200 and that Postgres would not store.
+// ReasonNotStorable begins the reason of a dead letter: a callback that was
+// answered 200 and that Postgres would not store, or not promote, for its values.
 const ReasonNotStorable = "not_storable"
 
 // RejectSpooled keeps a callback that InsertSpooled refused for its values,
 // under its own id, with the SQLSTATE in the reason. It may be called again with
 // the same one.
 func (s *Store) RejectSpooled(ctx context.Context, c *Callback, cause error) error {
-	reason := ReasonNotStorable
-	if e, ok := errors.AsType[*SQLError](cause); ok {
-		reason = fmt.Sprintf("%s: SQLSTATE %s", ReasonNotStorable, e.Code)
-	}
+	reason := notStorable(cause)
 	_, err := s.pool.Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`,
-		c.ID, c.ReceivedAt, nullAddr(c.SourceIP), reason, CleanText(c.ContentType), notNil(c.Body[:min(len(c.Body), RejectedBodyLimit)]))
+		c.ID, c.ReceivedAt, nullAddr(c.SourceIP), reason, CleanText(cut(c.ContentType, maxContentType)), notNil(c.Body[:min(len(c.Body), RejectedBodyLimit)]))
+	if err == nil {
+		s.metrics.deadLetters.Inc()
+	}
 	return translate("keep a spooled callback as rejected", err)
+}
+
+// notStorable is the reason of what Postgres refused with cause.
+func notStorable(cause error) string {
+	if e, ok := errors.AsType[*SQLError](cause); ok {
+		return fmt.Sprintf("%s: SQLSTATE %s", ReasonNotStorable, e.Code)
+	}
+	return ReasonNotStorable
 }
 
 // BadRow tells whether an error lies in the values of a row, so that neither

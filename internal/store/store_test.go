@@ -153,7 +153,7 @@ func TestMigrateDownAndUpAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if err := m.Down(t.Context(), store.RequiredVersion+1); err == nil || !strings.Contains(err.Error(), "only 4 migrations") {
+	if err := m.Down(t.Context(), store.RequiredVersion+1); err == nil || !strings.Contains(err.Error(), "only 6 migrations") {
 		t.Errorf("taking back more than there is: %v", err)
 	}
 	s := storetest.Open(t, dsn)
@@ -283,7 +283,7 @@ func seedDetails(t *testing.T, s *store.Store, id, details string) {
 }
 
 // claim makes a pending workflow execution and takes its lease.
-func claim(t *testing.T, s *store.Store, id string) store.Lease {
+func claim(t *testing.T, s *store.Store, id string) *store.Lease {
 	t.Helper()
 	l := claimable(t, s, id)
 	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
@@ -293,21 +293,21 @@ func claim(t *testing.T, s *store.Store, id string) store.Lease {
 }
 
 // claimable begins a retrieval without taking its lease.
-func claimable(t *testing.T, s *store.Store, id string) store.Lease {
+func claimable(t *testing.T, s *store.Store, id string) *store.Lease {
 	t.Helper()
-	l := store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id}, JobID: 1, Attempt: 1}
+	l := &store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id}, Token: uuid.New()}
 	if err := s.Pool().QueryRow(t.Context(), `
 		INSERT INTO callbackd.workflow_executions AS w (workflow_execution_id, retrieval_state, retrieval_generation)
 		VALUES ($1, 'pending', 1) ON CONFLICT (workflow_execution_id) DO UPDATE
-		SET retrieval_state = 'pending', retrieval_generation = w.retrieval_generation + 1 RETURNING retrieval_generation`, id).Scan(&l.Generation); err != nil {
+		SET retrieval_state = 'pending', retrieval_generation = w.retrieval_generation + 1, retrieval_attempts = 0 RETURNING retrieval_generation`, id).Scan(&l.Generation); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func finish(t *testing.T, s *store.Store, l store.Lease, o store.Outcome) {
+func finish(t *testing.T, s *store.Store, l *store.Lease, o store.Outcome) {
 	t.Helper()
-	if err := s.FinishAttempt(t.Context(), l, o, nil); err != nil {
+	if _, err := s.FinishAttempt(t.Context(), l, o, nil); err != nil {
 		t.Fatalf("finish: %v", err)
 	}
 }

@@ -1,4 +1,8 @@
-package handler
+// Package callback says what a callback of Jumio's is, for whoever takes it in and
+// for whoever checks it later: the signature that its userReference carries.
+//
+// It keeps nothing, and knows neither HTTP nor SQL.
+package callback
 
 import (
 	"crypto/hmac"

@@ -1,0 +1,140 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"callbackd/internal/jumio"
+	"callbackd/internal/store"
+)
+
+// mostAddresses bounds the addresses at which a workflow execution is asked for in
+// one attempt.
+const mostAddresses = 8
+
+// locate makes a request at the address of the workflow execution. Callbacks are
+// hints, so where Jumio does not know it there, the others that are known are tried
+// before that counts. The error is the first one's, unless a later one says that it
+// may be there after all.
+func (a *attempt) locate(ctx context.Context, request func(jumio.Workflow) error) error {
+	if a.at.ID != "" {
+		return request(a.at)
+	}
+	var first error
+	refused := make(map[string]bool) // data centers
+	for w := range a.addresses(ctx) {
+		if refused[w.DataCenter] {
+			continue
+		}
+		err := request(w)
+		switch {
+		case err == nil:
+			a.at = w
+			return nil
+		case refusedCredentials(err):
+			refused[w.DataCenter] = true
+		case !unknownThere(err):
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// unknownThere tells whether an error says that the address is wrong.
+func unknownThere(err error) bool {
+	var e *jumio.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case jumio.CodeNotFound, jumio.CodeDetailsMismatch, jumio.CodeNoDataCenter, jumio.CodeInvalidID:
+		return true
+	}
+	return false
+}
+
+// refusedCredentials tells whether a data center does not take the credentials.
+func refusedCredentials(err error) bool {
+	var e *jumio.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case jumio.CodeUnauthorized, jumio.CodeForbidden, jumio.TokenCode(jumio.CodeUnauthorized), jumio.TokenCode(jumio.CodeForbidden):
+		return true
+	}
+	return false
+}
+
+// addresses gives each address of the workflow execution once: what is believed of
+// it, what any callback said of it, and the short form, which needs no account.
+// Where no callback names a data center, all are tried for which there are
+// credentials.
+func (a *attempt) addresses(ctx context.Context) iter.Seq[jumio.Workflow] {
+	return func(yield func(jumio.Workflow) bool) {
+		given := make(map[jumio.Workflow]bool)
+		var dataCenters []string
+		give := func(w jumio.Workflow) bool {
+			if given[w] || len(given) == mostAddresses {
+				return true
+			}
+			given[w] = true
+			if w.DataCenter != "" {
+				dataCenters = append(dataCenters, w.DataCenter)
+			}
+			return yield(w)
+		}
+		if !give(a.named(a.claimed())) {
+			return
+		}
+		// Without an answer of the database there is only the one above.
+		said, _ := a.worker.store.Addresses(ctx, a.lease.WorkflowExecutionID)
+		for _, address := range said {
+			if !give(a.named(address)) {
+				return
+			}
+		}
+		if len(dataCenters) == 0 {
+			dataCenters = a.worker.jumio.KnownDataCenters()
+		}
+		for _, dataCenter := range dataCenters {
+			if !give(jumio.Workflow{DataCenter: dataCenter, ID: a.lease.WorkflowExecutionID}) {
+				return
+			}
+		}
+	}
+}
+
+// claimed is what is believed of the workflow execution's address.
+func (a *attempt) claimed() store.Address {
+	address := store.Address{AccountID: a.claim.AccountID, WorkflowHref: a.claim.WorkflowHref, AccountHref: a.claim.AccountHref}
+	if a.args.AccountID != "" {
+		address.AccountID = a.args.AccountID
+	}
+	return address
+}
+
+// named reads an address. Of its hrefs, only what they name is used, and only if
+// they are trusted; the data center that has answered before goes first.
+func (a *attempt) named(address store.Address) jumio.Workflow {
+	w := jumio.Workflow{ID: a.lease.WorkflowExecutionID, AccountID: address.AccountID, DataCenter: a.claim.DataCenter}
+	fill := func(dataCenter, accountID string) {
+		if w.DataCenter == "" {
+			w.DataCenter = dataCenter
+		}
+		if w.AccountID == "" {
+			w.AccountID = accountID
+		}
+	}
+	if href, err := a.worker.jumio.ParseWorkflowHref(address.WorkflowHref); err == nil {
+		fill(href.DataCenter, href.AccountID)
+	}
+	if dataCenter, accountID, err := a.worker.jumio.ParseAccountHref(address.AccountHref); err == nil {
+		fill(dataCenter, accountID)
+	}
+	return w
+}

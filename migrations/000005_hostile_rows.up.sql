@@ -1,0 +1,127 @@
+-- Whatever a row holds, and whatever the two lesser roles do, must not hold
+-- back, change or take away what belongs to others.
+
+-- What a callback may say in the typed columns. callbackd keeps to it before it
+-- writes (store.Callback.Bound); the tables hold everybody else to it. NOT VALID:
+-- rows that are there already stay, and are bounded when they are read.
+ALTER TABLE callbackd.callbacks
+    ADD CONSTRAINT callbacks_workflow_execution_id_check
+        CHECK (workflow_execution_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$') NOT VALID,
+    ADD CONSTRAINT callbacks_account_id_check
+        CHECK (account_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$') NOT VALID,
+    ADD CONSTRAINT callbacks_texts_check
+        CHECK (octet_length(content_type) <= 1024 AND octet_length(workflow_status) <= 256
+            AND octet_length(definition_key) <= 256 AND octet_length(user_reference) <= 1024
+            AND octet_length(workflow_href) <= 2048 AND octet_length(account_href) <= 2048) NOT VALID,
+    ADD CONSTRAINT callbacks_times_check
+        CHECK (received_at >= '1970-01-01T00:00:00Z' AND received_at < '2200-01-01T00:00:00Z'
+            AND isfinite(callback_sent_at)) NOT VALID,
+    ADD CONSTRAINT callbacks_source_ip_check
+        CHECK (masklen(source_ip) = CASE family(source_ip) WHEN 4 THEN 32 ELSE 128 END) NOT VALID,
+    ADD CONSTRAINT callbacks_body_check
+        CHECK (octet_length(body) <= 67108864) NOT VALID;
+
+ALTER TABLE callbackd.rejected_callbacks
+    ADD CONSTRAINT rejected_callbacks_texts_check
+        CHECK (octet_length(reason) <= 1024 AND octet_length(content_type) <= 1024) NOT VALID,
+    ADD CONSTRAINT rejected_callbacks_source_ip_check
+        CHECK (masklen(source_ip) = CASE family(source_ip) WHEN 4 THEN 32 ELSE 128 END) NOT VALID,
+    ADD CONSTRAINT rejected_callbacks_body_check
+        CHECK (octet_length(body) <= 65536) NOT VALID,
+    ADD CONSTRAINT rejected_callbacks_times_check
+        CHECK (received_at >= '1970-01-01T00:00:00Z' AND received_at < '2200-01-01T00:00:00Z'
+            AND isfinite(replayed_at)) NOT VALID;
+
+ALTER TABLE callbackd.allowlist_addresses
+    ADD CONSTRAINT allowlist_addresses_host_check
+        CHECK (octet_length(host) BETWEEN 1 AND 253) NOT VALID,
+    ADD CONSTRAINT allowlist_addresses_address_check
+        CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END) NOT VALID,
+    ADD CONSTRAINT allowlist_addresses_times_check
+        CHECK (last_seen >= '1970-01-01T00:00:00Z' AND last_seen < '2200-01-01T00:00:00Z'
+            AND (missing_since IS NULL OR missing_since >= '1970-01-01T00:00:00Z' AND missing_since < '2200-01-01T00:00:00Z')) NOT VALID;
+
+-- Columns instead of the table: with UPDATE on the table, the role might LOCK it.
+REVOKE UPDATE ON callbackd.allowlist_addresses FROM callbackd_receiver;
+GRANT UPDATE (last_seen, missing_since) ON callbackd.allowlist_addresses TO callbackd_receiver;
+
+ALTER TABLE callbackd.workflow_executions
+    ADD CONSTRAINT workflow_executions_ids_check
+        CHECK (workflow_execution_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$'
+            AND account_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$') NOT VALID,
+    ADD CONSTRAINT workflow_executions_texts_check
+        CHECK (octet_length(status) <= 256 AND octet_length(definition_key) <= 256
+            AND octet_length(user_reference) <= 1024
+            AND octet_length(workflow_href) <= 2048 AND octet_length(account_href) <= 2048) NOT VALID,
+    -- When details were first stored. From then on they say whose the workflow
+    -- execution is, and no callback does.
+    ADD COLUMN details_retrieved_at timestamptz,
+    -- The data center that answered with the details.
+    ADD COLUMN data_center text,
+    -- What a retrieval that gets nothing goes back to: the state of an earlier
+    -- one that got something.
+    ADD COLUMN result_state text,
+    -- The retrieval begins with Get Status: callbacks contradict each other.
+    ADD COLUMN retrieval_asks_status boolean NOT NULL DEFAULT false,
+    -- A further retrieval is wanted, not before this time.
+    ADD COLUMN retrieval_due_at timestamptz,
+    -- How far ahead of its share the workflow execution is with retrievals that
+    -- callbacks have begun (the generic cell rate algorithm's arrival time).
+    ADD COLUMN retrieval_paced_at timestamptz,
+    -- The run that holds the lease. A job that runs twice has two.
+    ADD COLUMN lease_token uuid,
+    ADD CONSTRAINT workflow_executions_result_state_check CHECK (result_state IN ('retrieved', 'partial')) NOT VALID,
+    ADD CONSTRAINT workflow_executions_data_center_check CHECK (octet_length(data_center) <= 63) NOT VALID;
+
+-- Held by who appends events. An advisory lock would be anybody's to take; this
+-- table is empty, belongs to the owner, and nobody else has a right on it.
+CREATE TABLE callbackd.event_order ();
+
+-- As append_events, without the notification: a NOTIFY fails at the commit once
+-- listeners that do not read have let the cluster's queue fill, and would take
+-- the transaction with it. The program notifies afterwards, apart.
+CREATE FUNCTION callbackd.add_events(types text[], workflow_execution_ids text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog
+AS $$
+BEGIN
+    LOCK TABLE callbackd.event_order IN EXCLUSIVE MODE;
+    INSERT INTO callbackd.events (occurred_at, type, workflow_execution_id)
+        SELECT clock_timestamp(), e.type, e.id
+        FROM unnest(types, workflow_execution_ids) WITH ORDINALITY AS e (type, id, position)
+        ORDER BY e.position;
+END
+$$;
+REVOKE ALL ON FUNCTION callbackd.add_events(text[], text[]) FROM PUBLIC;
+
+-- For the version before, which calls it while instances are replaced.
+CREATE OR REPLACE FUNCTION callbackd.append_events(types text[], workflow_execution_ids text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog
+AS $$
+BEGIN
+    PERFORM callbackd.add_events(types, workflow_execution_ids);
+    PERFORM pg_notify('jumio_events', d.id) FROM (SELECT DISTINCT unnest(workflow_execution_ids) AS id) AS d;
+END
+$$;
+
+-- What the details say goes before what callbacks said.
+CREATE OR REPLACE VIEW jumio.workflow_executions AS
+SELECT w.workflow_execution_id,
+       coalesce(callbackd.scalar_text(d.details #> '{account,id}'), w.account_id) AS account_id,
+       coalesce(callbackd.scalar_text(d.details #> '{workflow,definitionKey}'), w.definition_key) AS definition_key,
+       w.status,
+       coalesce(callbackd.scalar_text(d.details #> '{workflow,userReference}'), w.user_reference) AS user_reference,
+       callbackd.scalar_text(d.details #> '{workflow,customerInternalReference}') AS customer_internal_reference,
+       w.callback_count, w.first_callback_at, w.last_callback_at,
+       w.retrieval_state, w.retrieval_attempts, w.retrieval_error, w.retrieved_at,
+       callbackd.to_timestamptz_or_null(d.details -> 'createdAt') AS created_at,
+       callbackd.to_timestamptz_or_null(d.details -> 'startedAt') AS started_at,
+       callbackd.to_timestamptz_or_null(d.details -> 'completedAt') AS completed_at,
+       d.details
+FROM callbackd.workflow_executions AS w
+LEFT JOIN callbackd.workflow_details AS d USING (workflow_execution_id);
+
+COMMENT ON COLUMN jumio.workflow_executions.account_id IS 'Jumio''s id of the account (one end user): of the details, before they are there of the callbacks.';
+COMMENT ON COLUMN jumio.workflow_executions.definition_key IS 'Key of the workflow definition: of the details, before they are there of the callbacks.';
+COMMENT ON COLUMN jumio.workflow_executions.user_reference IS 'userReference of the details; before they are there, or where they name none, of the callbacks.';
+COMMENT ON COLUMN jumio.workflow_executions.status IS 'Status of the newest callback by callbackSentAt, or what Jumio itself said when it was asked; an open list.';
+COMMENT ON VIEW jumio.rejected_callbacks IS 'Requests on the callback path that were refused with 400 or 403, up to the hourly limit, and callbacks that were answered 200 and could not be stored or promoted (not_storable).';

@@ -1,0 +1,2 @@
+-- What was cut off is in the callbacks' bodies.
+DROP INDEX callbackd.workflow_executions_due_idx;

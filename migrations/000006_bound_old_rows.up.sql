@@ -1,0 +1,23 @@
+-- Apart from the migration before this one, whose locks keep callbacks waiting:
+-- these two read a table that may be large.
+
+CREATE INDEX workflow_executions_due_idx ON callbackd.workflow_executions (retrieval_due_at)
+    WHERE retrieval_due_at IS NOT NULL;
+
+-- An update of a row that breaks the new constraints would fail. What is cut off
+-- or dropped here is in the callbacks' bodies.
+UPDATE callbackd.workflow_executions SET
+    account_id = CASE WHEN account_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$' THEN account_id END,
+    status = CASE WHEN octet_length(status) <= 256 THEN status ELSE left(status, 64) END,
+    definition_key = CASE WHEN octet_length(definition_key) <= 256 THEN definition_key ELSE left(definition_key, 64) END,
+    user_reference = CASE WHEN octet_length(user_reference) <= 1024 THEN user_reference END,
+    workflow_href = CASE WHEN octet_length(workflow_href) <= 2048 THEN workflow_href END,
+    account_href = CASE WHEN octet_length(account_href) <= 2048 THEN account_href END
+WHERE NOT (coalesce(account_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$', true)
+    AND coalesce(octet_length(status), 0) <= 256 AND coalesce(octet_length(definition_key), 0) <= 256
+    AND coalesce(octet_length(user_reference), 0) <= 1024
+    AND coalesce(octet_length(workflow_href), 0) <= 2048 AND coalesce(octet_length(account_href), 0) <= 2048);
+DELETE FROM callbackd.allowlist_addresses
+WHERE NOT (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END
+    AND isfinite(last_seen) AND last_seen < now() + interval '1 day'
+    AND (missing_since IS NULL OR isfinite(missing_since) AND missing_since < now() + interval '1 day'));
