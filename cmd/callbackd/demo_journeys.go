@@ -47,7 +47,7 @@ var demoJourneys = []demoJourney{
 	{kind: "token-expired"},
 	{kind: "odd-nul-in-string", note: `a name with \u0000, not for jsonb`},
 	{kind: "odd-foreign-href", note: "an image's address leads to a foreign host"},
-	{kind: "passed-passport", faults: []string{"details:404:3"}, note: "404 for the details, three times"},
+	{kind: "passed-passport", faults: []string{"details:404:6"}, note: "404 for the details, in three attempts"},
 	{kind: "passed-id-card", faults: []string{"details:429:1:retry-after=1s"}, note: "429, Retry-After: 1"},
 	{kind: "passed-passport", faults: []string{"details:not_final:2"}, note: "details not final yet, twice"},
 	{kind: "passed-driving-license", faults: []string{"image:truncated:2:part=FRONT"}, note: "the front's image breaks off, twice"},

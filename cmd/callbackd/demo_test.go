@@ -61,7 +61,7 @@ func TestDemoOnce(t *testing.T) {
 	}
 	for _, line := range []string{
 		"finished 20 of 20, images 58 of 58",
-		"404 for the details, three times",
+		"404 for the details, in three attempts",
 		"partial, not_found: image answered 404 (1 of 4 images missing)",
 		"failed, server_error: details answered 500",
 		"  203.0.113.66  403, address_not_allowed: a forged TOKEN_EXPIRED for " + rows[0][:8] + ",",
