@@ -234,6 +234,9 @@ func (r *chaosRig) settled() error {
 	if len(open) > 0 {
 		return fmt.Errorf("jobs are left: %s", strings.Join(open, "; "))
 	}
+	if n := r.db.count(`SELECT count(*)::int FROM callbackd.workflow_executions WHERE retrieval_due_at < now() + interval '1 minute'`); n > 0 {
+		return fmt.Errorf("%d retrievals are due soon", n)
+	}
 	rows := workflows(r.db)
 	for _, w := range r.load.workflows {
 		if row := rows[w.id]; row.State != w.state {

@@ -114,9 +114,9 @@ func TestUpgrade(t *testing.T) {
 		args []string
 		want int
 	}{
-		{[]string{"down", "1"}, store.RequiredVersion - 1},
+		{[]string{"down", "2"}, store.RequiredVersion - 2},
 		{[]string{"up"}, store.RequiredVersion},
-		{[]string{"down", "1"}, store.RequiredVersion - 1},
+		{[]string{"down", "2"}, store.RequiredVersion - 2},
 		{[]string{"up"}, store.RequiredVersion},
 	} {
 		migrate(t, r.dsn, step.args...)
