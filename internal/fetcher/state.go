@@ -71,8 +71,11 @@ func identify(w *store.WorkflowExecution, d *store.Delivery, newest bool) (contr
 		known *string
 		said  string
 	}{
-		{&w.AccountID, d.AccountID}, {&w.DefinitionKey, d.DefinitionKey}, {&w.UserReference, d.UserReference},
-		{&w.WorkflowHref, d.WorkflowHref}, {&w.AccountHref, d.AccountHref},
+		{&w.AccountID, d.AccountID},
+		{&w.DefinitionKey, d.DefinitionKey},
+		{&w.UserReference, d.UserReference},
+		{&w.WorkflowHref, d.WorkflowHref},
+		{&w.AccountHref, d.AccountHref},
 	} {
 		if field.said != "" && (newest || *field.known == "") {
 			*field.known = field.said
