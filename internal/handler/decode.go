@@ -21,7 +21,7 @@ type Fields struct {
 	WorkflowStatus string
 	WorkflowHref   string
 	DefinitionKey  string
-	// AccountID is as it came: who builds a URL from it checks it.
+	// AccountID is as it came; store.Callback.Bound drops what is no id.
 	AccountID     string
 	AccountHref   string
 	UserReference string
@@ -248,7 +248,7 @@ func (f rawFields) checked() (Fields, error) {
 	switch {
 	case f.workflowExecutionID == "":
 		return Fields{}, ErrMissingID
-	case !validID(f.workflowExecutionID):
+	case !store.ValidID(f.workflowExecutionID):
 		return Fields{}, ErrInvalidID
 	}
 	return Fields{
@@ -261,22 +261,6 @@ func (f rawFields) checked() (Fields, error) {
 		UserReference:       store.CleanText(f.userReference),
 		CallbackSentAt:      parseTime(f.callbackSentAt),
 	}, nil
-}
-
-// validID reports whether s matches ^[A-Za-z0-9_-]{1,64}$. It also lets the
-// guide's own examples pass, whose UUIDs are made of x.
-func validID(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
-		if !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // parseTime reads the guide's YYYY-MM-DDThh:mm:ss.SSSZ and the rest of RFC 3339.
