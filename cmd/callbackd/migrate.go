@@ -35,9 +35,10 @@ again for five minutes.`,
 			Use:   "down N",
 			Short: "Takes the last N migrations back, WITH THE DATA in their tables",
 			Long: `Takes the last N migrations back, newest first: what each has made is dropped, WITH
-ALL DATA in it, and only a backup brings that back. Version 4 is the views of the
-schema jumio and takes no data along; version 3 is every table: callbacks,
-results, images.
+ALL DATA in it, and only a backup brings that back. Versions 6 and 5 are limits on
+the tables' values, and what workers know of retrievals that are put off; version 4
+is the views of the schema jumio. These take no result along; version 3 is every
+table: callbacks, results, images.
 
 If fewer than N can be taken back, none is. A schema that is newer than this
 program is taken back by the program that brought it there.`,

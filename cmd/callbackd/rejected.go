@@ -25,7 +25,9 @@ func newRejectedCommand(p *process) *cobra.Command {
 		Use:   "rejected",
 		Short: "Looks at rejected callbacks, and takes one in as if it had been accepted",
 		Long: `What was refused with 400 or 403 is kept, up to CALLBACKD_REJECTED_PER_HOUR, to be
-replayed after a wrong allowlist. The ID is the X-Request-Id of the answer.`,
+replayed after a wrong allowlist. So is a dead letter (not_storable): what was
+answered 200 and Postgres would not store or promote for its own values. The ID is
+the X-Request-Id of the answer.`,
 	}
 	var limit int
 	list := &cobra.Command{

@@ -50,7 +50,7 @@ type Config struct {
 	// SpoolMaxBytes has no effect without a spool.
 	SpoolMaxBytes int64 `env:"CALLBACKD_SPOOL_MAX_BYTES" envDefault:"1073741824" want:"a number of bytes of at least 1" help:"the spool's size limit; when full: 503"`
 	// UserReferenceKey is the HMAC-SHA-256 key of userReference; empty turns the check off. A secret.
-	UserReferenceKey string `env:"CALLBACKD_USER_REFERENCE_KEY" secret:"yes" want:"a key" help:"when set, a callback's userReference must carry our signature (callbackd sign makes it); unsigned or wrong: 403"`
+	UserReferenceKey string `env:"CALLBACKD_USER_REFERENCE_KEY" secret:"yes" want:"a key" help:"when set, the userReference of callbacks must carry our signature (callbackd sign makes it), unsigned or wrong: 403; on workers, that of Jumio's details too"`
 	// RejectedPerHour is a number of rejected callbacks; 0 keeps none.
 	RejectedPerHour int `env:"CALLBACKD_REJECTED_PER_HOUR" envDefault:"600" want:"a whole number of at least 0" help:"at most this many rejected callbacks are kept in any 60 minutes by one instance, half of them reserved for allowed addresses; 0 keeps none"`
 

@@ -18,6 +18,8 @@ var metricNames = []string{
 	"callbackd_retrieval_lag_seconds_count", "callbackd_jumio_requests_total", "callbackd_jumio_request_duration_seconds_count",
 	"callbackd_image_bytes_total", "callbackd_allowlist_addresses", "callbackd_dns_refresh_total",
 	"callbackd_dns_last_success_timestamp_seconds", "callbackd_build_info",
+	"callbackd_future_dated_callbacks_total", "callbackd_contradicting_callbacks_total", "callbackd_dead_letters_total",
+	"callbackd_requeued_retrievals_total", "callbackd_promotion_progress_timestamp_seconds",
 	"go_goroutines", "process_resident_memory_bytes", "callbackd_pool_connections",
 }
 
