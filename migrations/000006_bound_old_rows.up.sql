@@ -4,6 +4,11 @@
 CREATE INDEX workflow_executions_due_idx ON callbackd.workflow_executions (retrieval_due_at)
     WHERE retrieval_due_at IS NOT NULL;
 
+-- Only the receivers' role could have named these; Jumio has no such id. Their
+-- callbacks stay.
+DELETE FROM callbackd.workflow_executions
+WHERE workflow_execution_id COLLATE "C" !~ '^[A-Za-z0-9_-]{1,64}$';
+
 -- An update of a row that breaks the new constraints would fail. What is cut off
 -- or dropped here is in the callbacks' bodies.
 UPDATE callbackd.workflow_executions SET

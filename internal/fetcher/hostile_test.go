@@ -97,7 +97,7 @@ func TestPromoteLeavesWhatTimesOut(t *testing.T) {
 	}
 	stuck := r.insert(&store.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
 	other := r.insert(&store.Callback{WorkflowExecutionID: "other", WorkflowStatus: "ACQUIRED"})
-	if err := f.promoteParts(t.Context(), []uuid.UUID{stuck.ID, other.ID}, 0); err != nil {
+	if err := new(parts).promote(t.Context(), f, []uuid.UUID{stuck.ID, other.ID}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if n := value[int](r, `SELECT count(*) FROM jumio.workflow_executions WHERE workflow_execution_id = 'other'`); n != 1 {
@@ -116,6 +116,31 @@ func TestPromoteLeavesWhatTimesOut(t *testing.T) {
 	f.postponed = postponed{} // its time has come
 	if n, err := f.promoteNext(t.Context()); n != 1 || err != nil {
 		t.Errorf("later: %d promoted, %v", n, err)
+	}
+}
+
+// When all time out, the database is at fault, and only the first of them are put
+// off.
+func TestPromoteGivesUpOnTheDatabase(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 47})
+	f := r.idle()
+	tx, err := r.store.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE callbackd.workflow_executions`); err != nil {
+		t.Fatal(err)
+	}
+	var ids []uuid.UUID
+	for i := range 4 {
+		ids = append(ids, r.insert(&store.Callback{WorkflowExecutionID: fmt.Sprint("w-", i), WorkflowStatus: "ACQUIRED"}).ID)
+	}
+	if err := new(parts).promote(t.Context(), f, ids, 0); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("promote while a table is locked: %v, want ErrUnavailable", err)
+	}
+	if n := len(f.postponed.list); n != mostFailed {
+		t.Errorf("%d callbacks are put off, want %d", n, mostFailed)
 	}
 }
 

@@ -111,12 +111,22 @@ func (f *Fetcher) promoteNext(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(ids), f.promoteParts(ctx, ids, promoteTimeout)
+	return len(ids), new(parts).promote(ctx, f, ids, promoteTimeout)
 }
 
-// promoteParts halves a batch that failed until what is at fault is alone, and
-// sets that aside. An error is the database's, not a callback's.
-func (f *Fetcher) promoteParts(ctx context.Context, ids []uuid.UUID, timeout time.Duration) error {
+// parts is a batch that failed, tried in parts.
+type parts struct {
+	// failed is how many callbacks in a row could not be promoted though their
+	// values are not at fault.
+	failed int
+}
+
+// mostFailed callbacks in a row mean that the database is at fault, not they.
+const mostFailed = 2
+
+// promote halves the batch until what is at fault is alone, and sets that aside. An
+// error is the database's, not a callback's.
+func (p *parts) promote(ctx context.Context, f *Fetcher, ids []uuid.UUID, timeout time.Duration) error {
 	timeout = max(timeout/2, leastTimeout)
 	half := len(ids) / 2
 	for _, part := range [][]uuid.UUID{ids[:half], ids[half:]} {
@@ -126,12 +136,19 @@ func (f *Fetcher) promoteParts(ctx context.Context, ids []uuid.UUID, timeout tim
 		_, err := f.promoteBatch(ctx, store.Take{Limit: len(part), Only: part}, timeout)
 		switch {
 		case err == nil:
+			p.failed = 0
 		case !store.OfBatch(err):
 			return err
-		case len(part) == 1:
-			err = f.setAside(ctx, part[0], err)
+		case len(part) > 1:
+			err = p.promote(ctx, f, part, timeout)
 		default:
-			err = f.promoteParts(ctx, part, timeout)
+			if !store.BadRow(err) {
+				p.failed++
+			}
+			cause := err
+			if err = f.setAside(ctx, part[0], cause); err == nil && p.failed >= mostFailed {
+				err = cause
+			}
 		}
 		if err != nil {
 			return err

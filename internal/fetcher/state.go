@@ -115,10 +115,11 @@ func enter(w *store.WorkflowExecution, d *store.Delivery, newest bool, now time.
 	case newest && (result || !known):
 		w.Status, w.RetrievalAsksStatus = d.Status, !known
 		want(w, d, now)
-	case result && (waiting || w.RetrievalState == store.Failed):
+	case result && (waiting || w.RetrievalState == store.Failed || w.RetrievalAsksStatus):
 		// It says that there is a result, and a newer one that there is none, or
-		// none yet. One that failed may have been asked for at the wrong place.
-		w.RetrievalAsksStatus = waiting
+		// none yet, which Jumio may have confirmed a moment before there was one. One
+		// that failed may have been asked for at the wrong place.
+		w.RetrievalAsksStatus = w.RetrievalState != store.Failed
 		want(w, d, now)
 	case !newest:
 	case !waiting:

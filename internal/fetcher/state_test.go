@@ -172,6 +172,18 @@ func TestApplyIsAHint(t *testing.T) {
 	}
 }
 
+// Jumio may have been asked, because of a forged callback, a moment before there was
+// a result: the genuine callback has it asked once more, after that attempt.
+func TestGenuineCallbackDuringAForgedAttempt(t *testing.T) {
+	w := &store.WorkflowExecution{ID: "w", RetrievalState: store.Awaiting}
+	apply(w, delivery("MADE_UP", 1, 300, "forged"), noon)
+	w.LeaseUntil = noon.Add(time.Minute)
+	apply(w, delivery("PROCESSED", 2, 2, "genuine"), noon)
+	if w.RetrievalDueAt.IsZero() || !w.RetrievalAsksStatus {
+		t.Errorf("due %v, asks %v: want Jumio asked after the attempt", w.RetrievalDueAt, w.RetrievalAsksStatus)
+	}
+}
+
 // Once details are there, no callback changes whose they are.
 func TestDetailsWin(t *testing.T) {
 	w := &store.WorkflowExecution{

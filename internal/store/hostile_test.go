@@ -302,3 +302,38 @@ func TestEventsLockIsTheOwners(t *testing.T) {
 		t.Errorf("events while lesser roles hold what they can: %v", err)
 	}
 }
+
+// Rows from before the constraints are there after the migration, bounded, and can
+// be updated.
+func TestMigrationBoundsOldRows(t *testing.T) {
+	dsn := storetest.NewMigrated(t)
+	m, err := store.NewMigrator(t.Context(), store.MigratorOptions{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	const before = 4 // the last version without the constraints
+	if err := m.Down(t.Context(), store.RequiredVersion-before); err != nil {
+		t.Fatal(err)
+	}
+	s := storetest.Open(t, dsn)
+	query(t, s, `INSERT INTO callbackd.workflow_executions (workflow_execution_id, account_id, status, definition_key, user_reference, workflow_href, account_href) VALUES
+		('good', 'a', 'PROCESSED', '3', 'r', 'h', 'h'),
+		('odd', 'no id', repeat('ä', 1000), repeat('ä', 1000), repeat('ä', 1000), repeat('ä', 2000), repeat('ä', 2000)),
+		('no id', 'no id', 'PROCESSED', '3', 'r', 'h', 'h')`)
+	query(t, s, `INSERT INTO callbackd.allowlist_addresses (host, address, last_seen, missing_since) VALUES
+		('h', '192.0.2.1', now(), NULL), ('h', '192.0.2.2', 'infinity', NULL), ('h', '192.0.2.3', now(), '9999-01-01'), ('h', '192.0.2.0/24', now(), NULL)`)
+	if err := m.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	query(t, s, `UPDATE callbackd.workflow_executions SET callback_count = 1`)
+	got := query(t, s, `SELECT workflow_execution_id, account_id, length(status), length(definition_key), user_reference, workflow_href, account_href
+		FROM callbackd.workflow_executions ORDER BY 1`)
+	want := [][]any{{"good", "a", int32(9), int32(1), "r", "h", "h"}, {"odd", nil, int32(64), int32(64), nil, nil, nil}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if n := scalar[int64](t, s, `SELECT count(*) FROM callbackd.allowlist_addresses`); n != 1 {
+		t.Errorf("%d addresses are left, want 1", n)
+	}
+}
