@@ -81,6 +81,7 @@ func TestPromoteSetsBadRowsAside(t *testing.T) {
 // A callback that times out, here because its workflow execution is locked, keeps
 // nobody back and is tried again later.
 func TestPromoteLeavesWhatTimesOut(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, quick, sandbox.Config{Seed: 41})
 	f := r.idle()
 	r.insert(&store.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
@@ -122,6 +123,7 @@ func TestPromoteLeavesWhatTimesOut(t *testing.T) {
 // When all time out, the database is at fault, and only the first of them are put
 // off.
 func TestPromoteGivesUpOnTheDatabase(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, quick, sandbox.Config{Seed: 47})
 	f := r.idle()
 	tx, err := r.store.Pool().Begin(t.Context())

@@ -191,6 +191,7 @@ type batch struct {
 	traced *tracedBatch // nil without tracing
 	now    time.Time
 	future int
+	jobs   bool // some were enqueued
 	// contradicting are callbacks, and whose they are.
 	contradicting []contradiction
 }
@@ -202,7 +203,7 @@ type contradiction struct {
 
 // begin is a store.Promotion's.
 func (b *batch) begin() {
-	b.now, b.future, b.contradicting = time.Now(), 0, nil
+	b.now, b.future, b.jobs, b.contradicting = time.Now(), 0, false, nil
 	if b.traced != nil {
 		b.traced.begin()
 	}
@@ -224,9 +225,12 @@ func (b *batch) apply(w *store.WorkflowExecution, d *store.Delivery) []store.Eve
 	return c.events
 }
 
-// end counts what is committed.
+// end counts what is committed, and has this process begin with the jobs at once.
 func (b *batch) end() {
 	b.traced.end()
+	if b.jobs {
+		b.f.queue.wake()
+	}
 	b.f.metrics.future.Add(float64(b.future))
 	b.f.metrics.contradicting.Add(float64(len(b.contradicting)))
 	const mostLogged = 5
@@ -246,6 +250,7 @@ func (f *Fetcher) promoteBatch(ctx context.Context, take store.Take, timeout tim
 	n, err := f.store.Promote(ctx, take, store.Promotion{
 		Begin: b.begin, Apply: b.apply,
 		Enqueue: func(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
+			b.jobs = true
 			return f.enqueue(ctx, tx, retrievals, b.traced.metadata)
 		},
 	})
