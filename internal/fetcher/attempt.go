@@ -154,11 +154,13 @@ func (a *attempt) getDetails(ctx context.Context) bool {
 	}
 	final, known := jumio.FinalStatus(parsed.Status)
 	switch {
-	case known && !final && a.args.Refetch:
-		a.status = parsed.Status // the person is still at it
-		return false
-	case known && !final:
+	case known && !final && !a.args.Refetch:
 		a.fail(codeNotFinal, "the details' status is "+parsed.Status)
+		return false
+	case known && !final, known && parsed.Status != jumio.StatusProcessed && !a.args.Refetch:
+		// The person is still at it, or the workflow has expired. An operator who
+		// asks for an expired one gets what there is.
+		a.status = parsed.Status
 		return false
 	case known:
 		// A status that is missing or not known is no reason to doubt a callback

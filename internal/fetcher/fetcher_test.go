@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -230,6 +231,39 @@ func TestUnknownStatusIsNotFinal(t *testing.T) {
 	r.start()
 	r.settled(j.WorkflowExecutionID)
 	r.checkJourney(j)
+}
+
+// forge stores a callback of the journey's as somebody else would send it, newer
+// than the others.
+func (r *rig) forge(j *sandbox.Journey, status, accountID, dataCenter string) {
+	r.Helper()
+	base := "https://retrieval." + dataCenter + ".jumio.ai/api/v1/accounts/" + accountID
+	err := r.store.InsertCallback(r.Context(), &store.Callback{
+		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: []byte(`{}`), CallbackSentAt: time.Now().Add(time.Minute),
+		WorkflowExecutionID: j.WorkflowExecutionID, WorkflowStatus: status, WorkflowHref: base + "/workflow-executions/" + j.WorkflowExecutionID,
+		AccountID: accountID, AccountHref: base,
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// Jumio's word that a workflow has expired holds, whatever a callback says.
+func TestAForgedResultOfAnExpiredWorkflow(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 17})
+	r.start()
+	for _, kind := range []string{"session-expired", "token-expired", "odd-session-expired-with-details"} {
+		for _, status := range []string{"PROCESSED", "ACQUIRED"} {
+			j := r.journey(kind)
+			r.forge(j, status, j.AccountID, j.DataCenter)
+			r.waitFor("both callbacks", `SELECT callback_count = 2 FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, j.WorkflowExecutionID)
+			r.settled(j.WorkflowExecutionID)
+			r.checkJourney(j)
+			if got := value[string](r, `SELECT status FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, j.WorkflowExecutionID); got != j.Status {
+				t.Errorf("%s, forged as %s: status %s", kind, status, got)
+			}
+		}
+	}
 }
 
 func TestTwoWorkersNeverRetrieveTheSameAtTheSameTime(t *testing.T) {

@@ -121,8 +121,12 @@ func enter(w *store.WorkflowExecution, d *store.Delivery, newest bool, now time.
 		// that failed may have been asked for at the wrong place.
 		w.RetrievalAsksStatus = w.RetrievalState != store.Failed
 		want(w, d, now)
+	case !newest && final && w.RetrievalState == store.Awaiting:
+		// It says that the workflow has expired, and a newer one that it goes on.
+		w.RetrievalAsksStatus = true
+		want(w, d, now)
 	case !newest:
-	case !waiting:
+	case !waiting, !final && w.RetrievalState == store.NotRequired:
 		w.RetrievalAsksStatus = true
 		if !hasResult(w) {
 			w.Status = d.Status

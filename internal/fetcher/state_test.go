@@ -135,6 +135,12 @@ func TestApplyIsAHint(t *testing.T) {
 		"a genuine callback that is older than an expiry has Jumio asked": {
 			nil, []*store.Delivery{late("TOKEN_EXPIRED"), delivery("PROCESSED", 200, 50, "p")}, "TOKEN_EXPIRED", store.Pending, "", true,
 		},
+		"a status that is not final over an expiry has Jumio asked": {
+			nil, []*store.Delivery{delivery("TOKEN_EXPIRED", 1, 1, "t"), late("ACQUIRED")}, "ACQUIRED", store.Pending, "", true,
+		},
+		"an expiry that is older than a status that is not final has Jumio asked": {
+			nil, []*store.Delivery{late("ACQUIRED"), delivery("TOKEN_EXPIRED", 200, 50, "t")}, "ACQUIRED", store.Pending, "", true,
+		},
 		"an expiry over a pending retrieval has Jumio asked": {
 			nil, []*store.Delivery{delivery("PROCESSED", 1, 1, "p"), late("SESSION_EXPIRED")}, "SESSION_EXPIRED", store.Pending, "", true,
 		},
