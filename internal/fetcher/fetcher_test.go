@@ -266,6 +266,22 @@ func TestAForgedResultOfAnExpiredWorkflow(t *testing.T) {
 	}
 }
 
+// However many wrong accounts and data centers callbacks name, the workflow
+// execution is found in each data center by its id alone.
+func TestForgedAddressesDoNotCrowdOutTheWorkflowExecution(t *testing.T) {
+	r := newRig(t, Schedule{0}, sandbox.Config{Seed: 18})
+	j := r.journey("passed-passport")
+	for range 4 * mostAddresses {
+		r.forge(j, "PROCESSED", uuid.NewString(), "apac-1")
+	}
+	r.start()
+	r.settled(j.WorkflowExecutionID)
+	r.checkJourney(j)
+	if n := r.sandbox.Ledger().Totals.Responses["details 404"]; n >= mostAddresses {
+		t.Errorf("%d requests that found nothing in one attempt, want fewer than %d", n, mostAddresses)
+	}
+}
+
 func TestTwoWorkersNeverRetrieveTheSameAtTheSameTime(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 8})
 	r.start()

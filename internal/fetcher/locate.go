@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
@@ -72,41 +73,56 @@ func refusedCredentials(err error) bool {
 
 // addresses gives each address of the workflow execution once: what is believed of
 // it, what any callback said of it, and the short form, which needs no account.
-// Where no callback names a data center, all are tried for which there are
-// credentials.
 func (a *attempt) addresses(ctx context.Context) iter.Seq[jumio.Workflow] {
 	return func(yield func(jumio.Workflow) bool) {
-		given := make(map[jumio.Workflow]bool)
-		var dataCenters []string
-		give := func(w jumio.Workflow) bool {
-			if given[w] || len(given) == mostAddresses {
-				return true
-			}
-			given[w] = true
-			if w.DataCenter != "" {
-				dataCenters = append(dataCenters, w.DataCenter)
-			}
-			return yield(w)
-		}
-		if !give(a.named(a.claimed())) {
+		believed := a.named(a.claimed())
+		if !yield(believed) {
 			return
 		}
 		// Without an answer of the database there is only the one above.
-		said, _ := a.worker.store.Addresses(ctx, a.lease.WorkflowExecutionID)
-		for _, address := range said {
-			if !give(a.named(address)) {
-				return
-			}
-		}
-		if len(dataCenters) == 0 {
-			dataCenters = a.worker.jumio.KnownDataCenters()
-		}
-		for _, dataCenter := range dataCenters {
-			if !give(jumio.Workflow{DataCenter: dataCenter, ID: a.lease.WorkflowExecutionID}) {
+		said, more, _ := a.worker.store.Addresses(ctx, a.lease.WorkflowExecutionID)
+		for _, w := range a.others(believed, said, more) {
+			if !yield(w) {
 				return
 			}
 		}
 	}
+}
+
+// others are the addresses besides the one that is believed. However many callbacks
+// name, there is room for the short form in each data center that they name, or, if
+// they name none or there are more of them, in each for which there are credentials.
+func (a *attempt) others(believed jumio.Workflow, said []store.Address, more bool) []jumio.Workflow {
+	list := []jumio.Workflow{believed}
+	for _, address := range said {
+		list = append(list, a.named(address))
+	}
+	var shortForms []jumio.Workflow
+	for _, w := range list {
+		if w.DataCenter != "" {
+			shortForms = append(shortForms, jumio.Workflow{DataCenter: w.DataCenter, ID: w.ID})
+		}
+	}
+	if more || len(shortForms) == 0 {
+		shortForms = nil
+		for _, dataCenter := range a.worker.jumio.KnownDataCenters() {
+			shortForms = append(shortForms, jumio.Workflow{DataCenter: dataCenter, ID: believed.ID})
+		}
+	}
+	list, shortForms = unique(list), unique(shortForms)
+	room := max(1, mostAddresses-len(shortForms))
+	list = append(list[:min(len(list), room)], shortForms...)
+	return unique(list)[1:]
+}
+
+// unique is the list without repeats, in its order.
+func unique(list []jumio.Workflow) []jumio.Workflow {
+	seen := make(map[jumio.Workflow]bool, len(list))
+	return slices.DeleteFunc(list, func(w jumio.Workflow) bool {
+		repeat := seen[w]
+		seen[w] = true
+		return repeat
+	})
 }
 
 // claimed is what is believed of the workflow execution's address.

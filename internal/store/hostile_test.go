@@ -227,16 +227,31 @@ func TestIdentityOfTheDetails(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	s := storetest.New(t)
-	for _, account := range []string{"a1", "a1", "a2", ""} {
-		c := callback("w")
+	named := func(workflow, account string) {
+		t.Helper()
+		c := callback(workflow)
 		c.AccountID = account
 		mustInsert(t, s, c)
 	}
-	mustInsert(t, s, callback("other"))
-	list, err := s.Addresses(t.Context(), "w")
-	if err != nil || len(list) != 3 {
-		t.Errorf("got %+v, %v, want three", list, err)
+	check := func(want int, wantMore bool) {
+		t.Helper()
+		if list, more, err := s.Addresses(t.Context(), "w"); err != nil || len(list) != want || more != wantMore {
+			t.Errorf("got %+v, more: %v, %v, want %d, %v", list, more, err, want, wantMore)
+		}
 	}
+	for _, account := range []string{"a1", "a1", "a2", ""} {
+		named("w", account)
+	}
+	named("other", "a3")
+	check(3, false)
+	query(t, s, `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, account_id, body)
+		SELECT gen_random_uuid(), now(), '', 'w', 'a1', '' FROM generate_series(1, 1000)`)
+	check(3, true)
+	for i := range 10 {
+		named("w", fmt.Sprint("b", i))
+	}
+	query(t, s, `DELETE FROM callbackd.callbacks WHERE account_id = 'a1'`)
+	check(8, true)
 }
 
 func TestStartDue(t *testing.T) {

@@ -130,20 +130,27 @@ const (
 )
 
 // Addresses gives the different addresses that a workflow execution's callbacks
-// name, at most 8, bounded as by Callback.Bound.
-func (s *Store) Addresses(ctx context.Context, workflowExecutionID string) ([]Address, error) {
+// name, at most 8, bounded as by Callback.Bound. more: its callbacks may name
+// others besides.
+func (s *Store) Addresses(ctx context.Context, workflowExecutionID string) (list []Address, more bool, err error) {
+	const doing = "read a workflow execution's addresses"
 	rows, err := s.pool.Query(ctx, `
+		WITH c AS (
+			SELECT account_id, workflow_href, account_href FROM callbackd.callbacks WHERE workflow_execution_id = $1 LIMIT $2
+		)
 		SELECT DISTINCT
 			CASE WHEN octet_length(account_id) <= 64 THEN account_id ELSE '' END,
 			CASE WHEN octet_length(workflow_href) <= 2048 THEN workflow_href ELSE '' END,
-			CASE WHEN octet_length(account_href) <= 2048 THEN account_href ELSE '' END
-		FROM (SELECT account_id, workflow_href, account_href FROM callbackd.callbacks
-			WHERE workflow_execution_id = $1 LIMIT $2) AS c LIMIT $3`, workflowExecutionID, mostRead, mostPlaces)
+			CASE WHEN octet_length(account_href) <= 2048 THEN account_href ELSE '' END,
+			(SELECT count(*) = $2 FROM c)
+		FROM c LIMIT $3`, workflowExecutionID, mostRead, mostPlaces)
 	if err != nil {
-		return nil, translate("read a workflow execution's addresses", err)
+		return nil, false, translate(doing, err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Address])
-	return list, translate("read a workflow execution's addresses", err)
+	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a Address, err error) {
+		return a, row.Scan(&a.AccountID, &a.WorkflowHref, &a.AccountHref, &more)
+	})
+	return list, more || len(list) == mostPlaces, translate(doing, err)
 }
 
 // ReleaseRetrieval gives the lease back without an outcome and takes the

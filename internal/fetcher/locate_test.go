@@ -1,0 +1,65 @@
+package fetcher
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"callbackd/internal/jumio"
+	"callbackd/internal/store"
+)
+
+func TestOtherAddresses(t *testing.T) {
+	client, err := jumio.New(jumio.Config{
+		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", RPS: 1, MaxImageBytes: 1, ProgressTimeout: time.Second,
+	}, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	named := func(dataCenter, account string) store.Address {
+		return store.Address{AccountID: account, AccountHref: "https://retrieval." + dataCenter + ".jumio.ai/api/v1/accounts/" + account}
+	}
+	at := func(dataCenter, account string) jumio.Workflow {
+		return jumio.Workflow{DataCenter: dataCenter, AccountID: account, ID: "w"}
+	}
+	crowd := make([]store.Address, 8)
+	for i := range crowd {
+		crowd[i] = named("apac-1", fmt.Sprint("a", i))
+	}
+	for name, tc := range map[string]struct {
+		believed store.Address
+		said     []store.Address
+		more     bool
+		want     []jumio.Workflow
+	}{
+		"one that all callbacks name": {
+			named("emea-1", "a"), []store.Address{named("emea-1", "a")}, false, []jumio.Workflow{at("emea-1", "")},
+		},
+		"callbacks that name different ones": {
+			named("emea-1", "a"), []store.Address{named("amer-1", "b"), named("emea-1", "a")}, false, []jumio.Workflow{
+				at("amer-1", "b"), at("emea-1", ""), at("amer-1", ""),
+			},
+		},
+		"no data center": {
+			store.Address{}, nil, false, []jumio.Workflow{at("amer-1", ""), at("emea-1", ""), at("apac-1", "")},
+		},
+		"a crowd in one data center leaves room for all": {
+			named("apac-1", "a0"), crowd, true, []jumio.Workflow{
+				at("apac-1", "a1"), at("apac-1", "a2"), at("apac-1", "a3"), at("apac-1", "a4"),
+				at("amer-1", ""), at("emea-1", ""), at("apac-1", ""),
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &attempt{worker: &worker{jumio: client}, claim: &store.Claim{}, lease: &store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: "w"}}}
+			if d := cmp.Diff(tc.want, a.others(a.named(tc.believed), tc.said, tc.more)); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
