@@ -31,7 +31,7 @@ func NewMetrics(reg prometheus.Registerer, schedule Schedule) *Metrics {
 		reg: reg,
 		retrievals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callbackd_retrievals_total",
-			Help: "Retrievals that ended, by outcome: retrieved, partial, failed; awaiting and not_required after Get Status.",
+			Help: "Retrievals that ended, by outcome: retrieved, partial, failed; awaiting and not_required where Jumio itself says so.",
 		}, []string{"outcome"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callbackd_retrieval_attempts_total",
