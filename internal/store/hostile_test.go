@@ -65,6 +65,9 @@ func TestConstraints(t *testing.T) {
 	owner := storetest.New(t)
 	for name, sql := range map[string]string{
 		"a workflow execution id that cannot be indexed": `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', repeat('a', 9000), '')`,
+		"a workflow execution id that is too long":       `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', repeat('a', 65), '')`,
+		"a workflow execution id that is empty":          `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', '', '')`,
+		"a workflow execution id with a line's end":      `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', E'a\n', '')`,
 		"an account id that is none":                     `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, account_id, body) VALUES (gen_random_uuid(), now(), '', 'w', 'a b', '')`,
 		"a long href":                                    `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, workflow_href, body) VALUES (gen_random_uuid(), now(), '', 'w', repeat('a', 1000000), '')`,
 		"a network as the source":                        `INSERT INTO callbackd.callbacks (callback_id, received_at, source_ip, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '192.0.2.0/24', '', 'w', '')`,
@@ -161,6 +164,28 @@ func TestDeadLetter(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("dead letter again", false, 0)
+}
+
+// However many workflow executions name one account, their promotion stays quick.
+func TestPromoteManyOfOneAccount(t *testing.T) {
+	s := storetest.New(t)
+	const before, batch = 100_000, 2000
+	query(t, s, `INSERT INTO callbackd.workflow_executions (workflow_execution_id, account_id, retrieval_state)
+		SELECT 'before' || n, 'a', 'pending' FROM generate_series(1, $1::int) AS n`, before)
+	query(t, s, `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, account_id, body)
+		SELECT gen_random_uuid(), now(), '', 'w' || n, 'a', '' FROM generate_series(1, $1::int) AS n`, batch)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it takes a quarter of a second
+	defer cancel()
+	n, err := s.Promote(ctx, store.Take{Limit: batch}, store.Promotion{
+		Apply: func(w *store.WorkflowExecution, d *store.Delivery) []store.Event {
+			w.AccountID, w.RetrievalState, w.RetrievalGeneration = d.AccountID, store.Pending, 1
+			return nil
+		},
+		Enqueue: func(context.Context, pgx.Tx, []store.Retrieval) error { return nil },
+	})
+	if n != batch || err != nil {
+		t.Errorf("%d promoted, %v", n, err)
+	}
 }
 
 // A retrieval that gets nothing goes back to what an earlier one has got.
