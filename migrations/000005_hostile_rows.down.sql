@@ -34,8 +34,10 @@ $$;
 DROP FUNCTION callbackd.add_events(text[], text[]);
 DROP TABLE callbackd.event_order;
 
-ALTER TABLE callbackd.callbacks DROP CONSTRAINT callbacks_values_check;
-DROP FUNCTION callbackd.callback_fits;
+ALTER TABLE callbackd.callbacks
+    DROP CONSTRAINT callbacks_workflow_execution_id_check, DROP CONSTRAINT callbacks_account_id_check,
+    DROP CONSTRAINT callbacks_texts_check, DROP CONSTRAINT callbacks_times_check, DROP CONSTRAINT callbacks_body_check,
+    DROP CONSTRAINT callbacks_source_ip_check;
 ALTER TABLE callbackd.rejected_callbacks
     DROP CONSTRAINT rejected_callbacks_texts_check, DROP CONSTRAINT rejected_callbacks_body_check,
     DROP CONSTRAINT rejected_callbacks_times_check, DROP CONSTRAINT rejected_callbacks_source_ip_check;
