@@ -7,7 +7,7 @@ CREATE INDEX workflow_executions_due_idx ON callbackd.workflow_executions (retri
 -- Only the receivers' role could have named these; Jumio has no such id. Their
 -- callbacks stay.
 DELETE FROM callbackd.workflow_executions
-WHERE workflow_execution_id COLLATE "C" !~ '^[A-Za-z0-9_-]{1,64}$';
+WHERE octet_length(workflow_execution_id) > 64 OR workflow_execution_id COLLATE "C" !~ '^[A-Za-z0-9_-]+$';
 
 -- An update of a row that breaks the new constraints would fail. What is cut off
 -- or dropped here is in the callbacks' bodies.
@@ -18,7 +18,7 @@ UPDATE callbackd.workflow_executions SET
     user_reference = CASE WHEN octet_length(user_reference) <= 1024 THEN user_reference END,
     workflow_href = CASE WHEN octet_length(workflow_href) <= 2048 THEN workflow_href END,
     account_href = CASE WHEN octet_length(account_href) <= 2048 THEN account_href END
-WHERE NOT (coalesce(account_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$', true)
+WHERE NOT (coalesce(octet_length(account_id) <= 64 AND account_id COLLATE "C" ~ '^[A-Za-z0-9_-]+$', true)
     AND coalesce(octet_length(status), 0) <= 256 AND coalesce(octet_length(definition_key), 0) <= 256
     AND coalesce(octet_length(user_reference), 0) <= 1024
     AND coalesce(octet_length(workflow_href), 0) <= 2048 AND coalesce(octet_length(account_href), 0) <= 2048);

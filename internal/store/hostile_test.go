@@ -65,6 +65,9 @@ func TestConstraints(t *testing.T) {
 	owner := storetest.New(t)
 	for name, sql := range map[string]string{
 		"a workflow execution id that cannot be indexed": `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', repeat('a', 9000), '')`,
+		"a workflow execution id that is too long":       `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', repeat('a', 65), '')`,
+		"a workflow execution id that is empty":          `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', '', '')`,
+		"a workflow execution id with a line's end":      `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '', E'a\n', '')`,
 		"an account id that is none":                     `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, account_id, body) VALUES (gen_random_uuid(), now(), '', 'w', 'a b', '')`,
 		"a long href":                                    `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, workflow_href, body) VALUES (gen_random_uuid(), now(), '', 'w', repeat('a', 1000000), '')`,
 		"a network as the source":                        `INSERT INTO callbackd.callbacks (callback_id, received_at, source_ip, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), now(), '192.0.2.0/24', '', 'w', '')`,
