@@ -1,8 +1,12 @@
 -- Apart from the migration before this one, whose locks keep callbacks waiting:
--- these two read a table that may be large.
+-- these read a table that may be large.
 
 CREATE INDEX workflow_executions_due_idx ON callbackd.workflow_executions (retrieval_due_at)
     WHERE retrieval_due_at IS NOT NULL;
+
+-- Whether Jumio has told us of an account, however many workflow executions name it.
+CREATE INDEX workflow_executions_known_account_idx ON callbackd.workflow_executions (account_id)
+    WHERE details_retrieved_at IS NOT NULL OR retrieval_state IN ('retrieved', 'partial');
 
 -- Only the receivers' role could have named these; Jumio has no such id. Their
 -- callbacks stay.

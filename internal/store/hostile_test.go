@@ -166,6 +166,28 @@ func TestDeadLetter(t *testing.T) {
 	check("dead letter again", false, 0)
 }
 
+// However many workflow executions name one account, their promotion stays quick.
+func TestPromoteManyOfOneAccount(t *testing.T) {
+	s := storetest.New(t)
+	const before, batch = 100_000, 2000
+	query(t, s, `INSERT INTO callbackd.workflow_executions (workflow_execution_id, account_id, retrieval_state)
+		SELECT 'before' || n, 'a', 'pending' FROM generate_series(1, $1::int) AS n`, before)
+	query(t, s, `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, account_id, body)
+		SELECT gen_random_uuid(), now(), '', 'w' || n, 'a', '' FROM generate_series(1, $1::int) AS n`, batch)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it takes a quarter of a second
+	defer cancel()
+	n, err := s.Promote(ctx, store.Take{Limit: batch}, store.Promotion{
+		Apply: func(w *store.WorkflowExecution, d *store.Delivery) []store.Event {
+			w.AccountID, w.RetrievalState, w.RetrievalGeneration = d.AccountID, store.Pending, 1
+			return nil
+		},
+		Enqueue: func(context.Context, pgx.Tx, []store.Retrieval) error { return nil },
+	})
+	if n != batch || err != nil {
+		t.Errorf("%d promoted, %v", n, err)
+	}
+}
+
 // A retrieval that gets nothing goes back to what an earlier one has got.
 func TestResultStays(t *testing.T) {
 	failed := store.Outcome{State: store.Failed, Error: "not_found: details answered 404", Events: []store.Event{{Type: store.EventRetrievalFailed, WorkflowExecutionID: "w"}}}

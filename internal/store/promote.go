@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -154,16 +156,20 @@ func enqueueBegun(ctx context.Context, tx pgx.Tx, begun []*WorkflowExecution, en
 // knownAccounts are those of the accounts under which something has been
 // retrieved.
 func knownAccounts(ctx context.Context, tx pgx.Tx, workflows []*WorkflowExecution) (map[string]bool, error) {
-	var ids []string
+	accounts := make(map[string]struct{}, len(workflows))
 	for _, w := range workflows {
 		if w.AccountID != "" {
-			ids = append(ids, w.AccountID)
+			accounts[w.AccountID] = struct{}{}
 		}
 	}
+	// Any number of workflow executions may name the same account: none is looked at
+	// that has got nothing, and one that has is enough (the index
+	// workflow_executions_known_account_idx).
 	rows, err := tx.Query(ctx, `
-		SELECT a.id FROM unnest($1::text[]) AS a (id) WHERE EXISTS (
+		SELECT a.id FROM unnest($1::text[]) AS a (id), LATERAL (
 			SELECT FROM callbackd.workflow_executions AS w WHERE w.account_id = a.id
-				AND (w.details_retrieved_at IS NOT NULL OR w.retrieval_state IN ('retrieved', 'partial')))`, ids)
+				AND (w.details_retrieved_at IS NOT NULL OR w.retrieval_state IN ('retrieved', 'partial'))
+			LIMIT 1) AS w`, slices.Collect(maps.Keys(accounts)))
 	if err != nil {
 		return nil, err
 	}
