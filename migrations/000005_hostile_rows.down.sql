@@ -34,10 +34,15 @@ $$;
 DROP FUNCTION callbackd.add_events(text[], text[]);
 DROP TABLE callbackd.event_order;
 
-ALTER TABLE callbackd.callbacks
-    DROP CONSTRAINT callbacks_workflow_execution_id_check, DROP CONSTRAINT callbacks_account_id_check,
-    DROP CONSTRAINT callbacks_texts_check, DROP CONSTRAINT callbacks_times_check, DROP CONSTRAINT callbacks_body_check,
-    DROP CONSTRAINT callbacks_source_ip_check;
+CREATE OR REPLACE FUNCTION callbackd.queue_callbacks() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+BEGIN
+    INSERT INTO callbackd.inbox (callback_id) SELECT n.callback_id FROM new_callbacks AS n;
+    RETURN NULL;
+END
+$$;
+
 ALTER TABLE callbackd.rejected_callbacks
     DROP CONSTRAINT rejected_callbacks_texts_check, DROP CONSTRAINT rejected_callbacks_body_check,
     DROP CONSTRAINT rejected_callbacks_times_check, DROP CONSTRAINT rejected_callbacks_source_ip_check;

@@ -290,7 +290,7 @@ func (s *soak) do(conn *pgx.Conn, kind, want, sql string, args ...any) {
 	s.count(kind, 1)
 }
 
-// refusedRows are values of a callback that the table's CHECKs refuse.
+// refusedRows are values of a callback that the table refuses.
 var refusedRows = []string{
 	`gen_random_uuid(), 'infinity', NULL, '', 'w', '', NULL, NULL, NULL, ''`,
 	`gen_random_uuid(), now(), 'infinity', '', 'w', '', NULL, NULL, NULL, ''`,

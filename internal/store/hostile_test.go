@@ -90,9 +90,7 @@ func TestConstraints(t *testing.T) {
 // unchecked takes the constraints away, as for rows from before they were.
 func unchecked(t *testing.T, s *store.Store) {
 	t.Helper()
-	query(t, s, `ALTER TABLE callbackd.callbacks
-		DROP CONSTRAINT callbacks_workflow_execution_id_check, DROP CONSTRAINT callbacks_account_id_check,
-		DROP CONSTRAINT callbacks_texts_check, DROP CONSTRAINT callbacks_times_check`)
+	query(t, s, storetest.Unchecked)
 }
 
 // insertRaw inserts a callback with these values instead of an ordinary one's.

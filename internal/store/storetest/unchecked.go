@@ -1,0 +1,12 @@
+package storetest
+
+// Unchecked is SQL that has callbackd.callbacks take rows with any values, as
+// before schema 5.
+const Unchecked = `CREATE OR REPLACE FUNCTION callbackd.queue_callbacks() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+BEGIN
+    INSERT INTO callbackd.inbox (callback_id) SELECT n.callback_id FROM new_callbacks AS n;
+    RETURN NULL;
+END
+$$;`
