@@ -42,6 +42,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
+DROP FUNCTION callbackd.refuse_callback();
 
 ALTER TABLE callbackd.rejected_callbacks
     DROP CONSTRAINT rejected_callbacks_texts_check, DROP CONSTRAINT rejected_callbacks_body_check,
