@@ -70,9 +70,12 @@ func (i *instance) wantSuspect(t *testing.T, address string) {
 	} else if strings.Contains(i.stderr.String(), "not declared") {
 		t.Errorf("the log says that a proxy is not declared:\n%s", tail(i.stderr.String()))
 	}
-	if !strings.Contains(i.stderr.String(), logged) {
-		t.Errorf("the log does not contain %s:\n%s", logged, tail(i.stderr.String()))
-	}
+	eventually(t, patience, func() error { // the answer may be here before the log
+		if !strings.Contains(i.stderr.String(), logged) {
+			return fmt.Errorf("the log does not contain %s:\n%s", logged, tail(i.stderr.String()))
+		}
+		return nil
+	})
 	for base, want := range map[string]string{i.admin: detail, i.callback: "ready\n"} {
 		a, err := get(base + "/readyz")
 		if err != nil {
