@@ -6,8 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -195,9 +193,7 @@ func attackLargeHrefs(r *attackRig) {
 		r.forge(uuid.NewString(), map[string]any{"href": href}).wantCode(r, http.StatusOK)
 	}
 	r.promoted()
-	if rss := residentBytes(r, r.worker.cmd.Process.Pid); rss > mostWorkerMemory {
-		r.Errorf("the worker holds %d MiB", rss>>20)
-	}
+	checkMemory(r.T, r.worker, mostWorkerMemory)
 }
 
 func attackReferenceAfter(r *attackRig) {
@@ -393,23 +389,4 @@ func attackJob(r *attackRig) {
 	if n := r.worker.metrics(r)["callbackd_requeued_retrievals_total"]; n != 1 {
 		r.Errorf("callbackd_requeued_retrievals_total is %v, want 1", n)
 	}
-}
-
-// residentBytes is a process's memory; 0 where there is no /proc.
-func residentBytes(t testing.TB, pid int) int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kib << 10
-		}
-	}
-	return 0
 }
