@@ -29,13 +29,16 @@ func (a *attempt) locate(ctx context.Context, request func(jumio.Workflow) error
 			continue
 		}
 		err := request(w)
-		switch {
-		case err == nil:
+		if err == nil {
 			a.at = w
 			return nil
-		case refusedCredentials(err):
-			refused[w.DataCenter] = true
-		case !unknownThere(err):
+		}
+		switch codeOf(err) {
+		case jumio.CodeNotFound, jumio.CodeDetailsMismatch, jumio.CodeNoDataCenter, jumio.CodeInvalidID:
+			// The address is wrong.
+		case jumio.CodeUnauthorized, jumio.CodeForbidden, jumio.TokenCode(jumio.CodeUnauthorized), jumio.TokenCode(jumio.CodeForbidden):
+			refused[w.DataCenter] = true // it does not take the credentials
+		default:
 			return err
 		}
 		if first == nil {
@@ -45,30 +48,12 @@ func (a *attempt) locate(ctx context.Context, request func(jumio.Workflow) error
 	return first
 }
 
-// unknownThere tells whether an error says that the address is wrong.
-func unknownThere(err error) bool {
-	var e *jumio.Error
-	if !errors.As(err, &e) {
-		return false
+// codeOf is the code of an error of the client's, else empty.
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*jumio.Error](err); ok {
+		return e.Code
 	}
-	switch e.Code {
-	case jumio.CodeNotFound, jumio.CodeDetailsMismatch, jumio.CodeNoDataCenter, jumio.CodeInvalidID:
-		return true
-	}
-	return false
-}
-
-// refusedCredentials tells whether a data center does not take the credentials.
-func refusedCredentials(err error) bool {
-	var e *jumio.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code {
-	case jumio.CodeUnauthorized, jumio.CodeForbidden, jumio.TokenCode(jumio.CodeUnauthorized), jumio.TokenCode(jumio.CodeForbidden):
-		return true
-	}
-	return false
+	return ""
 }
 
 // addresses gives each address of the workflow execution once: what is believed of

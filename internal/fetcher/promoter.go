@@ -74,8 +74,7 @@ func (f *Fetcher) help(ctx context.Context, behind <-chan struct{}) {
 		case <-behind:
 		}
 		for {
-			take := store.Take{Limit: promoteBatch, Except: f.postponed.now(time.Now())}
-			if n, err := f.promoteBatch(ctx, take, promoteTimeout); n < promoteBatch || err != nil {
+			if n, err := f.promoteBatch(ctx, f.oldest(), promoteTimeout); n < promoteBatch || err != nil {
 				break
 			}
 		}
@@ -98,10 +97,15 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// oldest is a whole batch of those whose turn it is.
+func (f *Fetcher) oldest() store.Take {
+	return store.Take{Limit: promoteBatch, Except: f.postponed.now(time.Now())}
+}
+
 // promoteNext promotes the oldest callbacks. Where some of them keep the others
 // from being promoted, it finds them and sets them aside.
 func (f *Fetcher) promoteNext(ctx context.Context) (int, error) {
-	take := store.Take{Limit: promoteBatch, Except: f.postponed.now(time.Now())}
+	take := f.oldest()
 	n, err := f.promoteBatch(ctx, take, promoteTimeout)
 	if !store.OfBatch(err) {
 		return n, err
