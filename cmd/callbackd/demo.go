@@ -9,9 +9,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"callbackd/internal/app"
 	"callbackd/internal/pgserver"
 	"callbackd/internal/sandbox"
 )
@@ -36,13 +38,15 @@ type demo struct {
 	seed     uint64
 	timeout  time.Duration // for the journeys, from the first callback on
 
-	dsn      string
-	private  *pgserver.Server // nil with DATABASE_URL
-	logPath  string
-	log      *zap.Logger
-	sandbox  *sandbox.Sandbox
-	service  *instance
-	cleanUps []func() error // in the order of the starts
+	dsn          string
+	private      *pgserver.Server // nil with DATABASE_URL
+	logPath      string
+	log          *zap.Logger
+	sandbox      *sandbox.Sandbox
+	pool         *pgxpool.Pool
+	service      *app.Instance
+	callbackPath string
+	cleanUps     []func() error // in the order of the starts
 }
 
 func newDemoCommand(p *process) *cobra.Command {

@@ -89,7 +89,7 @@ type demoReport struct {
 
 // count says how far the journeys have come since began.
 func (d *demo) count(ctx context.Context, ids []string, began time.Time) (now demoCounts, err error) {
-	err = d.service.store.Pool().QueryRow(ctx, demoProgressQuery, ids, began).Scan(&now.received, &now.finished, &now.images)
+	err = d.pool.QueryRow(ctx, demoProgressQuery, ids, began).Scan(&now.received, &now.finished, &now.images)
 	if err != nil {
 		return now, fmt.Errorf("count what has arrived: %w", err)
 	}
@@ -98,15 +98,14 @@ func (d *demo) count(ctx context.Context, ids []string, began time.Time) (now de
 
 func (d *demo) readReport(ctx context.Context, ids []string, began time.Time, forged forgery) (*demoReport, error) {
 	r := &demoReport{journeys: d.journeys, expected: d.sandbox.Ledger().Journeys, forged: forged}
-	pool := d.service.store.Pool()
-	rows, err := pool.Query(ctx, demoReportQuery, ids, began)
+	rows, err := d.pool.Query(ctx, demoReportQuery, ids, began)
 	if err == nil {
 		r.rows, err = pgx.CollectRows(rows, pgx.RowToStructByPos[demoRow])
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the results: %w", err)
 	}
-	err = pool.QueryRow(ctx, demoRefusedQuery, forged.requestID).Scan(&r.refused.Address, &r.refused.Reason)
+	err = d.pool.QueryRow(ctx, demoRefusedQuery, forged.requestID).Scan(&r.refused.Address, &r.refused.Reason)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("read the refused callback: %w", err)
 	}

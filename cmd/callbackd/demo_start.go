@@ -9,9 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"callbackd/internal/app"
 	"callbackd/internal/config"
 	"callbackd/internal/pgserver"
 	"callbackd/internal/sandbox"
+	"callbackd/internal/store"
 )
 
 const (
@@ -57,9 +61,13 @@ func (d *demo) startPostgres(ctx context.Context) (err error) {
 		d.cleanUps = append(d.cleanUps, d.private.Stop)
 		d.dsn, what = d.private.DSN("postgres"), "the cluster"
 	}
-	if err := migrateUp(ctx, d.dsn, nil); err != nil {
+	if err := store.MigrateUp(ctx, store.MigratorOptions{DSN: d.dsn}); err != nil {
 		return err
 	}
+	if d.pool, err = pgxpool.New(ctx, d.dsn); err != nil {
+		return fmt.Errorf("connect to the demo's database: %w", err)
+	}
+	d.cleanUps = append(d.cleanUps, func() error { d.pool.Close(); return nil })
 	fmt.Fprintf(d.out, "Postgres   %s is migrated, after %.1f s\n", what, time.Since(began).Seconds())
 	return nil
 }
@@ -73,7 +81,7 @@ func (d *demo) startSandbox() error {
 	}
 	d.logPath = file.Name()
 	d.cleanUps = append(d.cleanUps, file.Close)
-	if d.log, err = newLogger(file, "info", "json"); err != nil {
+	if d.log, err = app.NewLogger(file, "info", "json"); err != nil {
 		return err
 	}
 	if d.seed == 0 {
@@ -105,14 +113,15 @@ func (d *demo) startService(ctx context.Context, fail context.CancelCauseFunc) e
 	if err != nil {
 		return err
 	}
+	d.callbackPath = cfg.CallbackPath
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	if d.service, err = newInstance(ctx, cfg, d.log); err != nil {
+	if d.service, err = app.New(ctx, cfg, thisBuild(), d.log); err != nil {
 		stop()
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() {
-		err := d.service.run(ctx)
+		err := d.service.Run(ctx)
 		fail(err)
 		ended <- err
 	}()
@@ -125,9 +134,9 @@ func (d *demo) startService(ctx context.Context, fail context.CancelCauseFunc) e
 }
 
 func (d *demo) callbackURL() string {
-	return "http://" + d.service.callback.socket.Addr().String() + d.service.cfg.CallbackPath
+	return "http://" + d.service.CallbackListener().Addr().String() + d.callbackPath
 }
 
 func (d *demo) metricsURL() string {
-	return "http://" + d.service.admin.socket.Addr().String() + "/metrics"
+	return "http://" + d.service.AdminListener().Addr().String() + "/metrics"
 }

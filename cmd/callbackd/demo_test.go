@@ -234,7 +234,7 @@ func TestDemoServiceEnds(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	d := shortDemo(storetest.NewDatabase(t), nil, demoJourney{kind: "passed-passport"})
 	d.once = false
-	out := &cancelAt{text: "Ctrl-C", cancel: func() { _ = d.service.callback.socket.Close() }}
+	out := &cancelAt{text: "Ctrl-C", cancel: func() { _ = d.service.CallbackListener().Close() }}
 	d.out = out
 	if err := d.run(t.Context()); err == nil || strings.Count(err.Error(), "serve on the callback listener") != 1 {
 		t.Errorf("error %v, want that of the listener, once", err)

@@ -1,9 +1,8 @@
 // Command callbackd receives Jumio's identity verification callbacks, stores
 // them in Postgres, and retrieves the results and images they announce.
 //
-// This package holds the commands and the wiring. It turns the environment,
-// flags and signals into calls of the rooms under internal/, and holds no
-// logic of theirs.
+// This package holds the commands: each turns the environment, flags and signals
+// into one call of a room under internal/.
 package main
 
 import (

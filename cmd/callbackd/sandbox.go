@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"callbackd/internal/app"
 	"callbackd/internal/config"
 	"callbackd/internal/sandbox"
 )
@@ -191,7 +192,7 @@ func (f sandboxFlags) send(ctx context.Context, out io.Writer, s *sandbox.Sandbo
 
 // newSandbox checks everything that can be wrong about the command line.
 func (f sandboxFlags) newSandbox(stderr io.Writer) (*sandbox.Sandbox, error) {
-	log, err := newLogger(stderr, f.logLevel, "console")
+	log, err := app.NewLogger(stderr, f.logLevel, "console")
 	if err != nil {
 		return nil, err
 	}

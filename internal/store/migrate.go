@@ -114,6 +114,16 @@ func (m *Migrator) open(ctx context.Context, o MigratorOptions) (err error) {
 	return err
 }
 
+// MigrateUp applies every missing migration, waiting for any other run to end.
+func MigrateUp(ctx context.Context, o MigratorOptions) error {
+	m, err := NewMigrator(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Up(ctx)
+}
+
 func versionsOf(files source.Driver) (list []int, err error) {
 	version, err := files.First()
 	for err == nil {

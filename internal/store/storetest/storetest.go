@@ -118,12 +118,7 @@ func Migrations(tb testing.TB) fstest.MapFS {
 func NewMigrated(tb testing.TB) string {
 	tb.Helper()
 	dsn := NewDatabase(tb)
-	m, err := store.NewMigrator(context.Background(), store.MigratorOptions{DSN: dsn})
-	if err != nil {
-		tb.Fatalf("prepare the migrations: %v", err)
-	}
-	defer m.Close()
-	if err := m.Up(context.Background()); err != nil {
+	if err := store.MigrateUp(context.Background(), store.MigratorOptions{DSN: dsn}); err != nil {
 		tb.Fatalf("migrate: %v", err)
 	}
 	return dsn

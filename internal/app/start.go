@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -8,18 +8,21 @@ import (
 	"go.uber.org/zap"
 
 	"callbackd/internal/intake"
+	"callbackd/internal/store"
 )
 
-// spoolDir is empty where there is no spool: a worker-only instance has nothing
-// to put into one.
-func (i *instance) spoolDir() string {
+// workerRetry is the pause between two attempts to start the worker.
+const workerRetry = time.Second
+
+// spoolDir is empty on a worker-only instance, which has nothing to spool.
+func (i *Instance) spoolDir() string {
 	if !i.cfg.Receive {
 		return ""
 	}
 	return i.cfg.SpoolDir
 }
 
-func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (err error) {
+func (i *Instance) newIntake(ctx context.Context, reg *prometheus.Registry) (err error) {
 	i.intake, err = intake.New(intake.Options{
 		Store: i.store, SpoolDir: i.spoolDir(), SpoolMaxBytes: i.cfg.SpoolMaxBytes, StoreTimeout: i.cfg.StoreTimeout,
 		Check: i.checkDatabase, Log: i.log, Registerer: reg,
@@ -30,20 +33,17 @@ func (i *instance) newIntake(ctx context.Context, reg prometheus.Registerer) (er
 	return i.intake.Start(ctx)
 }
 
-// checkDatabase returns nil when the database is fit for this instance. The
-// first time it brings the schema up to date, if it is to; before that, it asks
-// whether the database is there, which must not take as long as a migration may.
-func (i *instance) checkDatabase(ctx context.Context) error {
+// checkDatabase returns nil when this instance can work with the database. If it
+// is to migrate, the first call does; where there is a spool, it first makes sure
+// within CALLBACKD_STORE_TIMEOUT that the database is up.
+func (i *Instance) checkDatabase(ctx context.Context) error {
 	if i.spoolDir() != "" {
 		if err := i.awaitAnswer(ctx); err != nil {
 			return err
 		}
 	}
 	if !i.migrated {
-		onWait := func(holders string) {
-			i.log.Warn("the migration waits for a lock", zap.String("held_by", holders))
-		}
-		if err := migrateUp(ctx, i.cfg.DatabaseURL, onWait); err != nil {
+		if err := i.migrate(ctx); err != nil {
 			return err
 		}
 		i.migrated = true
@@ -51,15 +51,21 @@ func (i *instance) checkDatabase(ctx context.Context) error {
 	return i.store.CheckSchema(ctx)
 }
 
-func (i *instance) awaitAnswer(ctx context.Context) error {
+func (i *Instance) migrate(ctx context.Context) error {
+	return store.MigrateUp(ctx, store.MigratorOptions{DSN: i.cfg.DatabaseURL, OnWait: func(holders string) {
+		i.log.Warn("the migration is waiting for a lock", zap.String("held_by", holders))
+	}})
+}
+
+func (i *Instance) awaitAnswer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.StoreTimeout)
 	defer cancel()
 	return i.store.Ready(ctx)
 }
 
-// rememberAddresses has the allowlist read the remembered addresses once the
-// database is fit, unless it was at the start.
-func (i *instance) rememberAddresses(ctx context.Context) {
+// rememberAddresses makes the allowlist read the remembered addresses once the
+// database is fit. If it was fit at the start, that has been done.
+func (i *Instance) rememberAddresses(ctx context.Context) {
 	select {
 	case <-i.intake.Fit():
 		return
@@ -72,9 +78,9 @@ func (i *instance) rememberAddresses(ctx context.Context) {
 	}
 }
 
-// startFetcher starts the worker side, or has it started as soon as the database
-// is fit. The channel is closed when the start has been made or given up.
-func (i *instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
+// startFetcher starts the worker now, or as soon as the database is fit. The
+// channel is closed when that is done or ctx has ended.
+func (i *Instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
 	done := make(chan struct{})
 	if i.fetcher == nil {
 		close(done)
@@ -108,6 +114,3 @@ func (i *instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
 	}()
 	return done, nil
 }
-
-// workerRetry is the pause after a start of the worker that failed.
-const workerRetry = time.Second

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 // TestLoggerJSON: one JSON object a line, with readable times and no stack trace.
 func TestLoggerJSON(t *testing.T) {
 	var out bytes.Buffer
-	logger, err := newLogger(&out, "warn", "json")
+	logger, err := NewLogger(&out, "warn", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestLoggerJSON(t *testing.T) {
 
 func TestLoggerConsole(t *testing.T) {
 	var out bytes.Buffer
-	logger, err := newLogger(&out, "debug", "console")
+	logger, err := NewLogger(&out, "debug", "console")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestLoggerConsole(t *testing.T) {
 }
 
 func TestLoggerWrongLevel(t *testing.T) {
-	if _, err := newLogger(&bytes.Buffer{}, "loud", "json"); err == nil {
+	if _, err := NewLogger(&bytes.Buffer{}, "loud", "json"); err == nil {
 		t.Error("a level that does not exist was accepted")
 	}
 }

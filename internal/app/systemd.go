@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -9,28 +9,28 @@ import (
 	"go.uber.org/zap"
 )
 
-// stopMargin is what systemd is asked to wait beyond CALLBACKD_SHUTDOWN_TIMEOUT
-// before it kills: closing the spool and the database comes after that.
+// stopMargin is how much longer than CALLBACKD_SHUTDOWN_TIMEOUT systemd is asked
+// to wait before it kills: the spool and the database are closed after it.
 const stopMargin = 10 * time.Second
 
-// tellReady says that the instance serves, in the protocol of sd_notify(3).
-func (i *instance) tellReady() {
+// tellReady reports that the instance serves (sd_notify(3)).
+func (i *Instance) tellReady() {
 	i.tell(daemon.SdNotifyReady, "STATUS="+i.duties())
 }
 
-// tellStopping says that the instance drains, and how long that may take,
-// whatever TimeoutStopSec= the unit has.
-func (i *instance) tellStopping() {
+// tellStopping reports that the instance drains, and how long that may take,
+// whatever the unit's TimeoutStopSec= says.
+func (i *Instance) tellStopping() {
 	timeout := i.cfg.ShutdownTimeout
 	i.tell(daemon.SdNotifyStopping, "STATUS=stopping, within "+timeout.String(),
 		fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (timeout+stopMargin).Microseconds()))
 }
 
-// duties is what this instance does, for people.
-func (i *instance) duties() string {
+// duties says what this instance does.
+func (i *Instance) duties() string {
 	var duties []string
 	if i.callback != nil {
-		duties = append(duties, "receiving on "+i.callback.socket.Addr().String())
+		duties = append(duties, "receiving on "+i.callback.Addr().String())
 	}
 	if i.fetcher != nil {
 		duties = append(duties, fmt.Sprintf("retrieving with %d workers", i.cfg.Workers))
@@ -38,9 +38,8 @@ func (i *instance) duties() string {
 	return strings.Join(duties, ", ")
 }
 
-// tell sends assignments to the service manager, if this process has one that
-// wants to know.
-func (i *instance) tell(assignments ...string) {
+// tell sends assignments to the service manager, if there is one.
+func (i *Instance) tell(assignments ...string) {
 	if !i.supervised {
 		return
 	}

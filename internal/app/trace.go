@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -10,11 +10,11 @@ import (
 	"callbackd/internal/tracing"
 )
 
-// traceFlush is how long a stop waits at most for the collector to take the
-// last spans. It is a part of CALLBACKD_SHUTDOWN_TIMEOUT.
+// traceFlush bounds how long a stop waits for the collector to take the last
+// spans. It is part of CALLBACKD_SHUTDOWN_TIMEOUT.
 const traceFlush = 3 * time.Second
 
-func (i *instance) newTracer(ctx context.Context, reg prometheus.Registerer) (err error) {
+func (i *Instance) newTracer(ctx context.Context, reg *prometheus.Registry) (err error) {
 	t := i.cfg.Tracing()
 	if t == nil {
 		return nil
@@ -22,7 +22,7 @@ func (i *instance) newTracer(ctx context.Context, reg prometheus.Registerer) (er
 	i.tracer, err = tracing.New(ctx, tracing.Options{
 		Exporter: tracing.Exporter{Endpoint: t.Endpoint, Protocol: t.Protocol, Headers: t.Headers, Timeout: t.Timeout},
 		Sampler:  t.Sampler, SampleRatio: t.SampleRatio,
-		Version: thisBuild().Version, ResourceAttributes: t.ResourceAttributes, Log: i.log, Registerer: reg,
+		Version: i.build.Version, ResourceAttributes: t.ResourceAttributes, Log: i.log, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -31,9 +31,8 @@ func (i *instance) newTracer(ctx context.Context, reg prometheus.Registerer) (er
 	return nil
 }
 
-// stopTracer sends what has not been sent. Spans that are lost are no failure of
-// the stop.
-func (i *instance) stopTracer(ctx context.Context) {
+// stopTracer sends the remaining spans. Losing some does not fail the stop.
+func (i *Instance) stopTracer(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, traceFlush)
 	defer cancel()
 	if err := i.tracer.Shutdown(ctx); err != nil {

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -9,11 +9,11 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger writes one JSON object a line to w, or lines for people when format
-// is "console"; from level (debug, info, warn, error) upward. Times are
-// RFC 3339 in UTC with milliseconds, durations seconds.
-func newLogger(w io.Writer, level, format string) (*zap.Logger, error) {
-	least, err := zapcore.ParseLevel(level)
+// NewLogger logs to w, from level (debug, info, warn, error) upward: one JSON
+// object a line, or, with the format "console", text. Times are RFC 3339 in UTC
+// with milliseconds; durations in JSON are seconds.
+func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
+	minimum, err := zapcore.ParseLevel(level)
 	if err != nil {
 		return nil, fmt.Errorf("log level: %w", err)
 	}
@@ -29,5 +29,5 @@ func newLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 		encoder = zapcore.NewConsoleEncoder(fields)
 	}
 	sink := zapcore.Lock(zapcore.AddSync(w))
-	return zap.New(zapcore.NewCore(encoder, sink, least), zap.ErrorOutput(sink)), nil
+	return zap.New(zapcore.NewCore(encoder, sink, minimum), zap.ErrorOutput(sink)), nil
 }
