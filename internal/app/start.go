@@ -11,8 +11,12 @@ import (
 	"callbackd/internal/store"
 )
 
-// workerRetry is the pause between two attempts to start the worker.
-const workerRetry = time.Second
+const (
+	// schemaTimeout bounds the question for the schema's version.
+	schemaTimeout = 10 * time.Second
+	// workerRetry is the pause between two attempts to start the worker.
+	workerRetry = time.Second
+)
 
 // spoolDir is empty on a worker-only instance, which has nothing to spool.
 func (i *Instance) spoolDir() string {
@@ -34,11 +38,11 @@ func (i *Instance) newIntake(ctx context.Context, reg *prometheus.Registry) (err
 }
 
 // checkDatabase returns nil when this instance can work with the database. If it
-// is to migrate, the first call does; where there is a spool, it first makes sure
-// within CALLBACKD_STORE_TIMEOUT that the database is up.
+// is to migrate, the first call does, for as long as that takes; where there is a
+// spool, it first makes sure that the database is up.
 func (i *Instance) checkDatabase(ctx context.Context) error {
 	if i.spoolDir() != "" {
-		if err := i.awaitAnswer(ctx); err != nil {
+		if err := within(ctx, i.cfg.StoreTimeout, i.store.Ready); err != nil {
 			return err
 		}
 	}
@@ -48,7 +52,7 @@ func (i *Instance) checkDatabase(ctx context.Context) error {
 		}
 		i.migrated = true
 	}
-	return i.store.CheckSchema(ctx)
+	return within(ctx, schemaTimeout, i.store.CheckSchema)
 }
 
 func (i *Instance) migrate(ctx context.Context) error {
@@ -57,10 +61,10 @@ func (i *Instance) migrate(ctx context.Context) error {
 	}})
 }
 
-func (i *Instance) awaitAnswer(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, i.cfg.StoreTimeout)
+func within(ctx context.Context, timeout time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return i.store.Ready(ctx)
+	return ask(ctx)
 }
 
 // rememberAddresses makes the allowlist read the remembered addresses once the

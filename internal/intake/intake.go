@@ -31,7 +31,7 @@ type Options struct {
 	// waits as long for the database is up to Store.
 	StoreTimeout time.Duration
 	// Check returns nil when the database is fit for callbacks: reachable,
-	// writable, its schema new enough.
+	// writable, its schema new enough. It bounds itself: it may migrate.
 	Check func(context.Context) error
 	// Log and Registerer must be set.
 	Log        *zap.Logger

@@ -18,7 +18,7 @@ const (
 	// probeInterval is how often a database that is away is asked whether it is
 	// back.
 	probeInterval = 500 * time.Millisecond
-	// moveTimeout bounds one question or one batch.
+	// moveTimeout bounds one batch.
 	moveTimeout = 10 * time.Second
 	// moveCallbacks and moveBytes bound a batch, and so the memory for it.
 	moveCallbacks = 500
@@ -111,9 +111,7 @@ func (i *Intake) done(ctx context.Context, batch *spool.Batch) error {
 
 // probe asks whether the database is fit again.
 func (i *Intake) probe(ctx context.Context) bool {
-	asking, cancel := context.WithTimeout(ctx, moveTimeout)
-	defer cancel()
-	if err := i.o.Check(asking); err != nil {
+	if err := i.o.Check(ctx); err != nil {
 		if ctx.Err() == nil {
 			i.setAway(err)
 		}

@@ -15,6 +15,8 @@ import (
 	"github.com/golang-migrate/migrate/v4/source"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -26,6 +28,9 @@ const RequiredVersion = 6
 
 // migrateLock is the advisory lock of one migration run: the others wait.
 const migrateLock = 4711202604711
+
+// cancelTimeout is how long a server may take to cancel a statement.
+const cancelTimeout = 2 * time.Second
 
 // ErrNoSchema says that no migration has run in this database.
 var ErrNoSchema = errors.New("the schema callbackd is not there")
@@ -63,6 +68,10 @@ func NewMigrator(ctx context.Context, o MigratorOptions) (*Migrator, error) {
 	}
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "callbackd migrate"
+	}
+	// Cancels a statement in the server: a closed connection would not end it there.
+	cfg.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
 	}
 	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig)}
 	if err := m.open(ctx, o); err != nil {
@@ -147,9 +156,9 @@ func (m *Migrator) Close() {
 	_ = m.db.Close()
 }
 
-// Up applies every migration that is missing. On a schema that is newer than
-// the migrations there is nothing to do. The end of ctx ends the waiting for
-// locks, not a migration that is running.
+// Up applies every missing migration. On a schema that is newer than the
+// migrations it does nothing. When ctx ends, so does the running migration: it is
+// rolled back, or repeated by the next Up.
 func (m *Migrator) Up(ctx context.Context) error {
 	applied, err := m.applied("migrate up")
 	if err != nil || applied > len(m.versions) {

@@ -134,11 +134,14 @@ func TestMigrationGivesUp(t *testing.T) {
 		t.Error("a part of the migration stays")
 	}
 
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := m.Up(ended); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "ended while it waited") {
-		t.Errorf("up after a signal: %v", err)
+	m.Close()
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	m = migrator(t, store.MigratorOptions{DSN: dsn, Files: files, OnWait: func(string) { interrupt() }})
+	if err := m.Up(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("up, interrupted while it waits: %v", err)
 	}
+	wantVersion(t, s, store.RequiredVersion)
 	if err := reader.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -200,14 +203,14 @@ func TestMigrationFails(t *testing.T) {
 }
 
 // TestMigrationOutsideTransaction: an index is built beside a transaction that
-// writes; when it cannot be built, the version says so.
+// writes; when it cannot be built, the version stays and the next try repairs it.
 func TestMigrationOutsideTransaction(t *testing.T) {
 	t.Parallel()
 	dsn := storetest.NewMigrated(t)
 	s := storetest.Open(t, dsn)
 	mustInsert(t, s, callback("w"), callback("w"))
-	down := "DROP INDEX CONCURRENTLY callbackd.next_idx;"
-	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (received_at);", down)
+	down := "DROP INDEX CONCURRENTLY IF EXISTS callbackd.next_idx;"
+	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (received_at);", down)
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
 	for _, step := range []struct {
 		do   func() error
@@ -223,16 +226,74 @@ func TestMigrationOutsideTransaction(t *testing.T) {
 	}
 	m.Close()
 
-	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (workflow_execution_id);", down)
+	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (workflow_execution_id);", down)
 	m = migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
-	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
+	for range 2 {
+		if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
+			t.Errorf("up, with duplicates: %v", err)
+		}
+		wantVersion(t, s, store.RequiredVersion)
+	}
+	scalar[int](t, s, `WITH gone AS (DELETE FROM callbackd.callbacks RETURNING 1) SELECT count(*) FROM gone`)
+	if err := m.Up(t.Context()); err != nil {
+		t.Errorf("up, without duplicates: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+}
+
+// TestMigrationInterrupted: a stop does not wait for an index that is being built,
+// and the next try repairs what the interrupted one left.
+func TestMigrationInterrupted(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	files := next(t, "CREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (received_at);",
+		"DROP INDEX CONCURRENTLY IF EXISTS callbackd.next_idx;")
+	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
+	// The build waits for older transactions that write to the table.
+	writer, _ := longReader(t, dsn)
+	if _, err := writer.Exec(t.Context(), `LOCK TABLE callbackd.callbacks IN ROW EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Up(ctx) }()
+	const invalid = `SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('callbackd.next_idx') AND NOT indisvalid`
+	for scalar[int](t, s, invalid) == 0 {
+		wantVersion(t, s, store.RequiredVersion)
+	}
+	interrupt()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("up, interrupted: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion)
+	if scalar[int](t, s, invalid) != 1 {
+		t.Error("nothing is left to repair")
+	}
+	if err := writer.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Up(t.Context()); err != nil {
+		t.Errorf("up again: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+	if scalar[int](t, s, `SELECT count(*) FROM pg_index WHERE indexrelid = 'callbackd.next_idx'::regclass AND indisvalid`) != 1 {
+		t.Error("the index is not valid")
+	}
+}
+
+// TestDirtySchema: what another program has left half done is fixed by hand.
+func TestDirtySchema(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	scalar[bool](t, s, `UPDATE callbackd.schema_migrations SET dirty = true RETURNING dirty`)
+	m := migrator(t, store.MigratorOptions{DSN: dsn})
+	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "version 6 failed half-way") {
 		t.Errorf("up: %v", err)
 	}
-	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "version 7 failed half-way") {
-		t.Errorf("up after a failure: %v", err)
-	}
 	if err := s.CheckSchema(t.Context()); err == nil || !strings.Contains(err.Error(), "callbackd migrate force") {
-		t.Errorf("check of a half migrated schema: %v", err)
+		t.Errorf("check: %v", err)
 	}
 	if err := m.Force(store.RequiredVersion); err != nil {
 		t.Errorf("force: %v", err)

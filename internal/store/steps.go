@@ -27,13 +27,13 @@ const (
 	firstPause, longestPause = time.Second, 15 * time.Second
 )
 
-// steps is golang-migrate's driver, which runs a migration and marks its
-// version in one transaction of short waits: a statement that waits for its
-// lock makes everybody wait who comes after it, callbacks too, so it gives up
-// soon, everything is rolled back, and after a pause it is tried again.
+// steps is golang-migrate's driver. It runs a migration and marks its version in
+// one transaction with a short lock timeout: a statement that waits for a lock
+// makes everyone behind it wait too, callbacks included, so it soon gives up, rolls
+// everything back, and tries again after a pause.
 //
-// So no migration is left half done, but those that Postgres does not run in a
-// transaction.
+// A statement that Postgres runs only outside a transaction is written so that it
+// can be repeated, and marked afterwards. So no migration is left half done.
 type steps struct {
 	database.Driver
 	db      *sql.DB
@@ -44,9 +44,10 @@ type steps struct {
 	target  int
 }
 
-// concurrently finds the statements that run outside of transactions. They wait
-// long for others, but nobody waits for them.
-var concurrently = regexp.MustCompile(`(?im)^\s*(CREATE|DROP|REINDEX)\b.*\bCONCURRENTLY\b`)
+// concurrently matches a migration that is one statement outside a transaction,
+// and the index that it makes or drops. It waits for others without holding them
+// up. IF [NOT] EXISTS is what makes it repeatable.
+var concurrently = regexp.MustCompile(`(?im)^\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS|DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS)\s+(?:callbackd\.)?(\w+)`)
 
 // SetVersion is called before Run, with dirty, and after it.
 func (s *steps) SetVersion(version int, dirty bool) error {
@@ -57,7 +58,7 @@ func (s *steps) SetVersion(version int, dirty bool) error {
 	if now, wasDirty, err := s.Version(); err == nil && now == version && !wasDirty {
 		return nil
 	}
-	return s.patiently(markVersion(version, false))
+	return s.patiently(markVersion(version))
 }
 
 // Run runs one migration, a file.
@@ -66,28 +67,37 @@ func (s *steps) Run(migration io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if concurrently.Match(text) {
-		if err := s.patiently(markVersion(s.target, true)); err != nil {
+	if index := concurrently.FindSubmatch(text); index != nil {
+		if err := s.dropInvalid("callbackd." + string(index[1])); err != nil {
 			return err
 		}
 		return s.exec(string(text))
 	}
-	return s.patiently(string(text) + "\n;\n" + markVersion(s.target, false))
+	return s.patiently(string(text) + "\n;\n" + markVersion(s.target))
 }
 
-// markVersion writes golang-migrate's table, without the TRUNCATE that the
-// driver would make: that would wait for a backup, and so would who asks for
-// the version.
-func markVersion(version int, dirty bool) string {
+// dropInvalid drops an index that an interrupted build has left behind.
+func (s *steps) dropInvalid(index string) error {
+	var invalid bool
+	err := s.conn.QueryRowContext(s.ctx, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)`, index).Scan(&invalid)
+	if err != nil || !invalid {
+		return err
+	}
+	return s.exec("DROP INDEX CONCURRENTLY " + index)
+}
+
+// markVersion writes golang-migrate's table, without the driver's TRUNCATE: that
+// would wait for a running backup, and hold up everyone who reads the version.
+func markVersion(version int) string {
 	mark := "DELETE FROM callbackd.schema_migrations;"
 	if version >= 0 {
-		mark += fmt.Sprintf(" INSERT INTO callbackd.schema_migrations (version, dirty) VALUES (%d, %t);", version, dirty)
+		mark += fmt.Sprintf(" INSERT INTO callbackd.schema_migrations (version, dirty) VALUES (%d, false);", version)
 	}
 	return mark
 }
 
-// patiently runs the statements as one transaction, again and again until it
-// got its locks.
+// patiently runs the statements as one transaction, again and again until it gets
+// its locks.
 func (s *steps) patiently(text string) error {
 	text = fmt.Sprintf("SET LOCAL lock_timeout = %d; ", lockTimeout.Milliseconds()) + text
 	deadline := time.Now().Add(s.maxWait)
@@ -106,16 +116,20 @@ func (s *steps) patiently(text string) error {
 			if time.Now().Before(deadline) {
 				continue
 			}
-			return fmt.Errorf("%w: a lock was not to be had within %s, nothing was changed; held by %s: let that end, then try again", ErrUnavailable, s.maxWait, who)
+			return fmt.Errorf("%w: a lock was unavailable for %s, nothing was changed; held by %s: let that end, then try again", ErrUnavailable, s.maxWait, who)
 		case <-s.ctx.Done():
-			return fmt.Errorf("%w: ended while it waited for a lock, nothing was changed; held by %s", ErrUnavailable, who)
+			return s.ctx.Err()
 		}
 	}
 }
 
-// exec runs statements, in one transaction if they are several.
+// exec runs statements, in one transaction if there are several. The end of ctx
+// cancels them in the server.
 func (s *steps) exec(text string) error {
-	_, err := s.conn.ExecContext(context.WithoutCancel(s.ctx), text)
+	_, err := s.conn.ExecContext(s.ctx, text)
+	if err != nil && s.ctx.Err() != nil {
+		return s.ctx.Err()
+	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && !lockFailed(err) {
 		return &migrationError{version: s.target, line: lineOf(text, int(pgErr.Position)), err: pgErr}
