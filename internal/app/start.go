@@ -56,9 +56,15 @@ func (i *Instance) checkDatabase(ctx context.Context) error {
 }
 
 func (i *Instance) migrate(ctx context.Context) error {
-	return store.MigrateUp(ctx, store.MigratorOptions{DSN: i.cfg.DatabaseURL, OnWait: func(holders string) {
-		i.log.Warn("the migration is waiting for a lock", zap.String("held_by", holders))
-	}})
+	return store.MigrateUp(ctx, store.MigratorOptions{
+		DSN: i.cfg.DatabaseURL,
+		OnWait: func(holders string) {
+			i.log.Warn("the migration is waiting for a lock", zap.String("held_by", holders))
+		},
+		OnStep: func(version int, name string) {
+			i.log.Info("applied a migration", zap.Int("version", version), zap.String("name", name))
+		},
+	})
 }
 
 func within(ctx context.Context, timeout time.Duration, ask func(context.Context) error) error {

@@ -47,6 +47,14 @@ type MigratorOptions struct {
 	// OnWait, if set, is told who holds the lock that a migration could not get,
 	// at each attempt.
 	OnWait func(holders string)
+	// OnStep, if set, is told of each migration that has been applied or undone.
+	OnStep func(version int, name string)
+}
+
+// file is a migration: 3 and "tables" for 000003_tables.up.sql.
+type file struct {
+	version int
+	name    string
 }
 
 // Migrator applies migrations. It needs the rights of the database's owner and
@@ -56,8 +64,8 @@ type Migrator struct {
 	conn    *sql.Conn // holds migrateLock, and runs the migrations
 	migrate *migrate.Migrate
 	steps   *steps
-	// versions are those of the files, ascending.
-	versions []int
+	onStep  func(version int, name string)
+	files   []file // by version
 }
 
 // NewMigrator connects and waits until no other migration runs. Close it.
@@ -73,7 +81,7 @@ func NewMigrator(ctx context.Context, o MigratorOptions) (*Migrator, error) {
 	cfg.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
 	}
-	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig)}
+	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig), onStep: o.OnStep}
 	if err := m.open(ctx, o); err != nil {
 		m.Close()
 		return nil, translate("prepare the migrations", driverError(err))
@@ -116,7 +124,7 @@ func (m *Migrator) open(ctx context.Context, o MigratorOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if m.versions, err = versionsOf(files); err != nil {
+	if m.files, err = filesOf(files); err != nil {
 		return err
 	}
 	m.migrate, err = migrate.NewWithInstance("files", files, "postgres", m.steps)
@@ -133,16 +141,21 @@ func MigrateUp(ctx context.Context, o MigratorOptions) error {
 	return m.Up(ctx)
 }
 
-func versionsOf(files source.Driver) (list []int, err error) {
-	version, err := files.First()
+func filesOf(source source.Driver) (files []file, err error) {
+	version, err := source.First()
 	for err == nil {
-		list = append(list, int(version))
-		version, err = files.Next(version)
+		text, name, readErr := source.ReadUp(version)
+		if readErr != nil {
+			return nil, readErr
+		}
+		_ = text.Close()
+		files = append(files, file{int(version), name})
+		version, err = source.Next(version)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return list, nil
+	return files, nil
 }
 
 // Close ends the connections.
@@ -160,29 +173,44 @@ func (m *Migrator) Close() {
 // migrations it does nothing. When ctx ends, so does the running migration: it is
 // rolled back, or repeated by the next Up.
 func (m *Migrator) Up(ctx context.Context) error {
-	applied, err := m.applied("migrate up")
-	if err != nil || applied > len(m.versions) {
+	const doing = "migrate up"
+	applied, err := m.applied(doing)
+	if err != nil || applied > len(m.files) {
 		return err
 	}
-	m.steps.ctx = ctx
-	return m.done("migrate up", m.migrate.Up())
+	return m.step(ctx, doing, 1, m.files[applied:])
 }
 
-// Down takes the last n migrations back, with the data in their tables, or none
-// if there are fewer. The end of ctx is as for Up.
+// Down undoes the last n migrations, with the data in their tables, or none if
+// there are fewer. The end of ctx is as for Up.
 func (m *Migrator) Down(ctx context.Context, n int) error {
 	const doing = "migrate down"
 	applied, err := m.applied(doing)
 	switch {
 	case err != nil:
 		return err
-	case applied > len(m.versions):
+	case applied > len(m.files):
 		return fmt.Errorf("%s: the schema is newer than this program: use the program that brought it there", doing)
 	case applied < n:
-		return fmt.Errorf("%s: only %d migrations can be taken back", doing, applied)
+		return fmt.Errorf("%s: only %d migrations can be undone", doing, applied)
 	}
+	last := slices.Clone(m.files[applied-n : applied])
+	slices.Reverse(last)
+	return m.step(ctx, doing, -1, last)
+}
+
+// step applies the files (direction 1) or undoes them (-1).
+func (m *Migrator) step(ctx context.Context, doing string, direction int, files []file) error {
 	m.steps.ctx = ctx
-	return m.done(doing, m.migrate.Steps(-n))
+	for _, f := range files {
+		if err := m.migrate.Steps(direction); err != nil {
+			return m.done(doing, err)
+		}
+		if m.onStep != nil {
+			m.onStep(f.version, f.name)
+		}
+	}
+	return nil
 }
 
 // applied is how many of the migrations are in the schema; one more than there
@@ -194,14 +222,26 @@ func (m *Migrator) applied(doing string) (int, error) {
 		return 0, m.done(doing, err)
 	case dirty:
 		return 0, m.done(doing, migrate.ErrDirty{Version: version})
-	case version > m.versions[len(m.versions)-1]:
-		return len(m.versions) + 1, nil
+	case version < 0:
+		return 0, nil
+	case version > m.files[len(m.files)-1].version:
+		return len(m.files) + 1, nil
 	}
-	return slices.Index(m.versions, version) + 1, nil // none: -1
+	i := slices.IndexFunc(m.files, func(f file) bool { return f.version == version })
+	if i < 0 {
+		return 0, m.done(doing, fs.ErrNotExist)
+	}
+	return i + 1, nil
 }
 
-// Force sets the version without running anything, after a failed migration
-// was mended by hand.
+// Version gives the schema's version, 0 for none.
+func (m *Migrator) Version() (int, error) {
+	version, _, err := m.steps.Version()
+	return max(version, 0), m.done("read the schema's version", err)
+}
+
+// Force sets the version without running anything, after a failed migration has
+// been fixed by hand.
 func (m *Migrator) Force(version int) error {
 	m.steps.ctx = context.Background()
 	return m.done("force the version", m.migrate.Force(version))
@@ -210,12 +250,12 @@ func (m *Migrator) Force(version int) error {
 func (m *Migrator) done(doing string, err error) error {
 	var dirty migrate.ErrDirty
 	switch err = driverError(err); {
-	case err == nil, errors.Is(err, migrate.ErrNoChange):
+	case err == nil:
 		return nil
 	case errors.As(err, &dirty):
-		return fmt.Errorf("%s: version %d failed half-way; mend the schema by hand, then migrate force", doing, dirty.Version)
+		return fmt.Errorf("%s: version %d failed half-way; fix the schema by hand, then migrate force", doing, dirty.Version)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s: the schema's version is none of this program's", doing)
+		return fmt.Errorf("%s: this program does not know the schema's version", doing)
 	case errors.As(err, new(*migrationError)):
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -243,7 +283,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	case err != nil && !errors.Is(err, ErrNoSchema):
 		return err
 	case dirty:
-		return fmt.Errorf("migration %d failed half-way: mend the schema by hand, then run `callbackd migrate force`", version)
+		return fmt.Errorf("migration %d failed half-way: fix the schema by hand, then run `callbackd migrate force`", version)
 	case version < RequiredVersion:
 		return fmt.Errorf("the schema's version is %d, but %d is needed: run `callbackd migrate up`, or set CALLBACKD_MIGRATE_ON_START=true", version, RequiredVersion)
 	}
