@@ -110,7 +110,7 @@ func TestVersion(t *testing.T) {
 func TestConfig(t *testing.T) {
 	good := callbackd(t, []string{"DATABASE_URL=postgres://u:hunter2@h/d", "CALLBACKD_WORKERS=0"}, "config")
 	if good.Code != 0 || good.Stderr != "" ||
-		!strings.HasPrefix(good.Stdout, "DATABASE_URL=[redacted]\nCALLBACKD_LISTEN=:8080\n") ||
+		!strings.HasPrefix(good.Stdout, "DATABASE_URL=host=h port=5432 dbname=d user=u password=[redacted]\nCALLBACKD_LISTEN=:8080\n") ||
 		!strings.HasSuffix(good.Stdout, "\nOTEL_SDK_DISABLED=false\n") {
 		t.Errorf("right configuration: got %+v", good)
 	}

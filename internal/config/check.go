@@ -59,7 +59,7 @@ func (c *Config) check(p *problems) {
 	ensure(c.UserReferenceKey == "" || strings.TrimSpace(c.UserReferenceKey) != "", "CALLBACKD_USER_REFERENCE_KEY")
 	ensure(c.RejectedPerHour >= 0, "CALLBACKD_REJECTED_PER_HOUR")
 	ensure(within(c.Workers, 0, 1000), "CALLBACKD_WORKERS")
-	ensure(within(len(c.RetrievalDelays), 1, 100), "CALLBACKD_RETRIEVAL_DELAYS")
+	ensure(within(len(c.RetrievalDelays), 1, 10), "CALLBACKD_RETRIEVAL_DELAYS")
 	for _, delay := range c.RetrievalDelays {
 		ensure(delay >= 0, "CALLBACKD_RETRIEVAL_DELAYS")
 	}

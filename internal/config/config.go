@@ -59,8 +59,8 @@ type Config struct {
 
 	// Workers is the number of retrievals at a time; 0 makes a receive-only instance.
 	Workers int `env:"CALLBACKD_WORKERS" envDefault:"8" want:"a whole number from 0 to 1000" help:"retrievals at a time; 0: a receive-only instance, which needs no JUMIO_* variable"`
-	// RetrievalDelays holds the delay before each attempt, 1 to 100 of them.
-	RetrievalDelays []time.Duration `env:"CALLBACKD_RETRIEVAL_DELAYS" envDefault:"0s,40s,60s,100s,160s,240s,340s,460s,600s,760s" want:"1 to 100 durations separated by commas, such as 0s,40s,60s" help:"delay before each attempt: their number is the number of attempts"`
+	// RetrievalDelays holds the delay before each attempt, 1 to 10 of them.
+	RetrievalDelays []time.Duration `env:"CALLBACKD_RETRIEVAL_DELAYS" envDefault:"0s,40s,60s,100s,160s,240s,340s,460s,600s,760s" want:"1 to 10 durations separated by commas, such as 0s,40s,60s: Jumio allows ten attempts" help:"delay before each attempt: their number is the number of attempts"`
 	// RetrievalRPS is in requests a second.
 	RetrievalRPS    float64       `env:"CALLBACKD_RETRIEVAL_RPS" envDefault:"10" want:"a number above 0 and at most 1000000, such as 10" help:"most requests a second to Jumio, per instance (Jumio allows 15 per tenant)"`
 	MaxImageBytes   int64         `env:"CALLBACKD_MAX_IMAGE_BYTES" envDefault:"20971520" want:"a number of bytes from 1 to 268435456" help:"a larger image is an error"`

@@ -85,7 +85,8 @@ func (v Variable) note() string {
 
 // Effective returns NAME=value of every variable, in the order of [Variables],
 // each data center's after JUMIO_CLIENT_SECRET. A secret that is set shows as
-// [redacted], an optional variable that is not set as nothing.
+// [redacted]; of DATABASE_URL, what is no secret shows. An optional variable that is
+// not set has no value.
 func (c *Config) Effective() []string {
 	var lines []string
 	for _, v := range Variables() {
@@ -106,8 +107,10 @@ func (c *Config) Effective() []string {
 func (c *Config) assignment(v Variable) string {
 	value := c.values[v.Name]
 	switch {
+	case v.field == "DatabaseURL":
+		value = showDatabase(value)
 	case v.Secret && value != "":
-		value = "[redacted]"
+		value = redacted
 	case strings.ContainsFunc(value, unicode.IsControl):
 		value = fmt.Sprintf("%q", value) // so that it stays one line
 	}
