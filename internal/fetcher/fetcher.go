@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +18,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"go.uber.org/zap"
-	"go.uber.org/zap/exp/zapslog"
-	"go.uber.org/zap/zapcore"
 
 	"callbackd/internal/jumio"
 	"callbackd/internal/store"
@@ -115,13 +112,6 @@ func New(o Options) (*Fetcher, error) {
 	f := &Fetcher{store: o.Store, schedule: o.Schedule, log: o.Log, metrics: o.Metrics, tracer: o.Tracer, river: client, queue: queue}
 	o.Metrics.observeProgress(&f.progress)
 	return f, nil
-}
-
-// riverLogger passes River's warnings on. Its information lines repeat what
-// the worker's own say.
-func riverLogger(log *zap.Logger) *slog.Logger {
-	quieter := log.WithOptions(zap.IncreaseLevel(zapcore.WarnLevel), zap.WithCaller(false))
-	return slog.New(zapslog.NewHandler(quieter.Core(), zapslog.WithName("river")))
 }
 
 // Start begins to promote and to retrieve. It needs the database.

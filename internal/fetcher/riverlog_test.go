@@ -1,0 +1,84 @@
+package fetcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"callbackd/internal/pgserver"
+	"callbackd/internal/store"
+)
+
+// lines passes on what a logger writes, entry by entry.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(bytes.Clone(p)):
+	default: // nobody waits for so many
+	}
+	return len(p), nil
+}
+
+// TestRiverLog: whatever River has to say of a Postgres that goes away is one line
+// an entry, in both formats.
+func TestRiverLog(t *testing.T) {
+	t.Parallel()
+	server, err := pgserver.Start(t.Context(), pgserver.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dsn := server.DSN("postgres")
+	if err := store.MigrateUp(t.Context(), store.MigratorOptions{DSN: dsn}); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	asJSON, asConsole := make(lines, 100), make(lines, 100)
+	fields := zap.NewProductionEncoderConfig()
+	log := zap.New(zapcore.NewTee(
+		zapcore.NewCore(zapcore.NewJSONEncoder(fields), zapcore.AddSync(asJSON), zapcore.InfoLevel),
+		zapcore.NewCore(zapcore.NewConsoleEncoder(fields), zapcore.AddSync(asConsole), zapcore.InfoLevel),
+	))
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &worker{})
+	client, err := river.NewClient(newQueueDriver(pool), &river.Config{
+		Schema: schema, Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}},
+		Workers: workers, Logger: riverLogger(log),
+		FetchCooldown: time.Millisecond, FetchPollInterval: 10 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.StopAndCancel(context.Background()) })
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		entry := <-asJSON
+		var decoded map[string]any
+		if err := json.Unmarshal([]byte(entry), &decoded); err != nil || strings.Count(entry, "\n") != 1 {
+			t.Errorf("JSON: %v: %s", err, entry)
+		}
+		if decoded["logger"] != "river" || decoded["stacktrace"] != nil {
+			t.Errorf("JSON: %s", entry)
+		}
+		if entry := <-asConsole; strings.Count(entry, "\n") != 1 {
+			t.Errorf("console: %s", entry)
+		}
+	}
+}
