@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"callbackd/internal/config"
+	"callbackd/internal/store"
 )
 
 // Exit codes of every command.
@@ -59,6 +60,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err == nil {
 		return exitOK
 	}
+	if store.Forbidden(err) {
+		err = wrongRole(err, environ)
+	}
 	for _, line := range errorLines(err) {
 		fmt.Fprintln(stderr, "callbackd: "+line)
 	}
@@ -74,6 +78,13 @@ func errorLines(err error) []string {
 		return wrong.Lines
 	}
 	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
+}
+
+// wrongRole says what may do what the database's role may not (deploy/roles.sql).
+func wrongRole(err error, environ []string) error {
+	dsn, _ := config.Lookup(environ, "DATABASE_URL")
+	return fmt.Errorf("%w: DATABASE_URL connects as %s, which may not do this; use the owner of the schema callbackd, "+
+		"or for anything but migrations a role with the owner's rights, such as callbackd_worker", err, config.DatabaseUser(dsn))
 }
 
 // newRootCommand builds the command line. A command is an ordinary cobra

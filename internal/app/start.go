@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// schemaTimeout bounds the question for the schema's version.
+	// schemaTimeout bounds the questions for the schema's version and rights.
 	schemaTimeout = 10 * time.Second
 	// workerRetry is the pause between two attempts to start the worker.
 	workerRetry = time.Second
@@ -99,7 +99,7 @@ func (i *Instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
 	select {
 	case <-i.intake.Fit():
 		close(done)
-		return done, i.fetcher.Start(ctx)
+		return done, i.startWorker(ctx)
 	default:
 	}
 	go func() {
@@ -110,7 +110,7 @@ func (i *Instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
 			return
 		}
 		for {
-			err := i.fetcher.Start(ctx)
+			err := i.startWorker(ctx)
 			if err == nil || ctx.Err() != nil {
 				return
 			}
@@ -123,4 +123,13 @@ func (i *Instance) startFetcher(ctx context.Context) (<-chan struct{}, error) {
 		}
 	}()
 	return done, nil
+}
+
+// startWorker starts the worker if the database's role may do its work: River
+// would only log that it may not.
+func (i *Instance) startWorker(ctx context.Context) error {
+	if err := within(ctx, schemaTimeout, i.store.CheckWorker); err != nil {
+		return err
+	}
+	return i.fetcher.Start(ctx)
 }

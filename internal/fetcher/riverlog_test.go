@@ -82,3 +82,16 @@ func TestRiverLog(t *testing.T) {
 		}
 	}
 }
+
+// TestRiverLogLevel: a logger that is quieter than warnings stays as quiet, and
+// nothing but its entries is written.
+func TestRiverLogLevel(t *testing.T) {
+	written := make(lines, 10)
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(written), zapcore.ErrorLevel)
+	log := riverLogger(zap.New(core, zap.ErrorOutput(zapcore.AddSync(written))))
+	log.Warn("too quiet")
+	log.Error("loud enough")
+	if entry := <-written; !strings.Contains(entry, "loud enough") || len(written) > 0 {
+		t.Errorf("written: %s", entry)
+	}
+}

@@ -51,7 +51,7 @@ func translate(doing string, err error) error {
 }
 
 // SQLError is an error that Postgres reported for a statement and that trying
-// again would not mend.
+// again would not fix.
 type SQLError struct {
 	// Code is the SQLSTATE.
 	Code string
@@ -66,6 +66,14 @@ func (e *SQLError) Error() string {
 		return fmt.Sprintf("SQLSTATE %s on %s", e.Code, e.Constraint)
 	}
 	return "SQLSTATE " + e.Code
+}
+
+// Forbidden tells whether the database's role may not do what was tried.
+func Forbidden(err error) bool {
+	var e *SQLError
+	var pgErr *pgconn.PgError // of a migration
+	return errors.As(err, &e) && e.Code == pgerrcode.InsufficientPrivilege ||
+		errors.As(err, &pgErr) && pgErr.Code == pgerrcode.InsufficientPrivilege
 }
 
 // unavailable tells the states that pass: no connection, shutting down, too

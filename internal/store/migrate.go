@@ -289,3 +289,10 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	}
 	return nil
 }
+
+// CheckWorker returns an error, Forbidden or other, unless a worker could write
+// its results and take its jobs.
+func (s *Store) CheckWorker(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, `SELECT FROM callbackd.workflow_executions, callbackd.river_job WHERE false FOR UPDATE`)
+	return translate("check the worker's rights", err)
+}
