@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/fetcher"
 	"callbackd/internal/store"
@@ -27,7 +28,7 @@ Needs DATABASE_URL, and CALLBACKD_RETRIEVAL_DELAYS where it is set for the
 workers.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, ids []string) error {
-			if accountID != "" && !store.ValidID(accountID) {
+			if accountID != "" && !callback.ValidID(accountID) {
 				return wrongUsage(c, fmt.Errorf("--account-id: %q is not an account id", accountID))
 			}
 			delays, err := config.RetrievalDelays(p.environ)

@@ -16,7 +16,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"callbackd/internal/handler"
 	"callbackd/internal/store"
 )
 
@@ -125,7 +124,7 @@ func replay(ctx context.Context, p *process, s *store.Store, id string) error {
 	if err != nil {
 		return err
 	}
-	c, err := handler.Accept(&r.Rejected)
+	c, err := r.Accept()
 	if err != nil {
 		return fmt.Errorf("replay rejected callback %s: %w", id, err)
 	}

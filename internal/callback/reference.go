@@ -1,7 +1,3 @@
-// Package callback says what a callback of Jumio's is, for whoever takes it in and
-// for whoever checks it later: the signature that its userReference carries.
-//
-// It keeps nothing, and knows neither HTTP nor SQL.
 package callback
 
 import (
@@ -16,8 +12,8 @@ import (
 )
 
 const (
-	// maxUserReference is Jumio's limit for userReference, in characters.
-	maxUserReference = 100
+	// jumioUserReference is Jumio's limit for userReference, in characters.
+	jumioUserReference = 100
 	// macBytes is how much of the HMAC is kept: 128 bits.
 	macBytes = 16
 	// macChars is the length of those bytes in base64url without padding.
@@ -53,7 +49,7 @@ func SignUserReference(key, userReference string) (string, error) {
 	if strings.ContainsAny(userReference, forbiddenChars) || strings.ContainsFunc(userReference, unicode.IsControl) {
 		return "", fmt.Errorf("sign userReference: it must hold none of %s and no control characters", forbiddenChars)
 	}
-	const longest = maxUserReference - 1 - macChars
+	const longest = jumioUserReference - 1 - macChars
 	if n := utf8.RuneCountInString(userReference); n > longest {
 		return "", fmt.Errorf("sign userReference: it has %d characters, at most %d are possible", n, longest)
 	}

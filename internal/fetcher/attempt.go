@@ -234,7 +234,7 @@ func (a *attempt) event(t store.EventType) []store.Event {
 // identity is whose the workflow execution is, by its details. What breaks the
 // limits of a callback's fields counts as absent here, too.
 func (a *attempt) identity() store.Identity {
-	c := store.Callback{AccountID: a.parsed.AccountID, DefinitionKey: a.parsed.DefinitionKey, UserReference: a.parsed.UserReference}
+	c := callback.Callback{AccountID: a.parsed.AccountID, DefinitionKey: a.parsed.DefinitionKey, UserReference: a.parsed.UserReference}
 	c.Bound()
 	return store.Identity{
 		AccountID: c.AccountID, DefinitionKey: c.DefinitionKey, UserReference: c.UserReference, DataCenter: a.at.DataCenter,

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 )
@@ -45,7 +46,7 @@ func insertMany(b *testing.B, s *store.Store, n int) {
 	for range 64 {
 		inserting.Go(func() {
 			for i := range work {
-				err := s.InsertCallback(context.Background(), &store.Callback{
+				err := s.InsertCallback(context.Background(), &callback.Callback{
 					ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: make([]byte, 482),
 					WorkflowExecutionID: uuid.NewString(), WorkflowStatus: "PROCESSED", AccountID: fmt.Sprint(i),
 					CallbackSentAt: time.Now(),

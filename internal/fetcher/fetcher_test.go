@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
 )
@@ -238,7 +239,7 @@ func TestUnknownStatusIsNotFinal(t *testing.T) {
 func (r *rig) forge(j *sandbox.Journey, status, accountID, dataCenter string) {
 	r.Helper()
 	base := "https://retrieval." + dataCenter + ".jumio.ai/api/v1/accounts/" + accountID
-	err := r.store.InsertCallback(r.Context(), &store.Callback{
+	err := r.store.InsertCallback(r.Context(), &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: []byte(`{}`), CallbackSentAt: time.Now().Add(time.Minute),
 		WorkflowExecutionID: j.WorkflowExecutionID, WorkflowStatus: status, WorkflowHref: base + "/workflow-executions/" + j.WorkflowExecutionID,
 		AccountID: accountID, AccountHref: base,

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river/riverdriver"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
@@ -32,7 +33,7 @@ func (r *rig) idle() *Fetcher {
 	return f
 }
 
-func (r *rig) insert(c *store.Callback) *store.Callback {
+func (r *rig) insert(c *callback.Callback) *callback.Callback {
 	r.Helper()
 	c.ID, c.Body = uuid.Must(uuid.NewV7()), []byte(`{}`)
 	if c.ReceivedAt.IsZero() {
@@ -85,7 +86,7 @@ func TestPromoteLeavesWhatTimesOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, quick, sandbox.Config{Seed: 41})
 	f := r.idle()
-	r.insert(&store.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
+	r.insert(&callback.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
 	if n, err := f.promoteNext(t.Context()); n != 1 || err != nil {
 		t.Fatalf("%d promoted, %v", n, err)
 	}
@@ -97,8 +98,8 @@ func TestPromoteLeavesWhatTimesOut(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `SELECT FROM callbackd.workflow_executions FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	stuck := r.insert(&store.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
-	other := r.insert(&store.Callback{WorkflowExecutionID: "other", WorkflowStatus: "ACQUIRED"})
+	stuck := r.insert(&callback.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
+	other := r.insert(&callback.Callback{WorkflowExecutionID: "other", WorkflowStatus: "ACQUIRED"})
 	if err := new(parts).promote(t.Context(), f, []uuid.UUID{stuck.ID, other.ID}, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestPromoteGivesUpOnTheDatabase(t *testing.T) {
 	}
 	var ids []uuid.UUID
 	for i := range 4 {
-		ids = append(ids, r.insert(&store.Callback{WorkflowExecutionID: fmt.Sprint("w-", i), WorkflowStatus: "ACQUIRED"}).ID)
+		ids = append(ids, r.insert(&callback.Callback{WorkflowExecutionID: fmt.Sprint("w-", i), WorkflowStatus: "ACQUIRED"}).ID)
 	}
 	if err := new(parts).promote(t.Context(), f, ids, 0); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("promote while a table is locked: %v, want ErrUnavailable", err)
@@ -177,15 +178,15 @@ func TestPriorities(t *testing.T) {
 	known := r.journey("passed-passport")
 	f := r.start()
 	r.settled(known.WorkflowExecutionID)
-	unknown := r.insert(&store.Callback{WorkflowExecutionID: "nobody-knows", WorkflowStatus: "PROCESSED"})
+	unknown := r.insert(&callback.Callback{WorkflowExecutionID: "nobody-knows", WorkflowStatus: "PROCESSED"})
 	r.waitFor("the unknown one's first attempt", `SELECT retrieval_error IS NOT NULL FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, unknown.WorkflowExecutionID)
 	partial := r.journey("passed-passport", "image:503")
 	r.waitFor("the partial one's first attempt", `SELECT retrieval_error IS NOT NULL FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, partial.WorkflowExecutionID)
 	r.waitFor("both jobs to be rescheduled", `SELECT count(*) = 2 FROM callbackd.river_job WHERE state = 'retryable'`)
 	r.stop(f)
 
-	r.insert(&store.Callback{WorkflowExecutionID: "of-a-known-account", WorkflowStatus: "PROCESSED", AccountID: known.AccountID})
-	r.insert(&store.Callback{WorkflowExecutionID: "first", WorkflowStatus: "PROCESSED", AccountID: "unknown-account"})
+	r.insert(&callback.Callback{WorkflowExecutionID: "of-a-known-account", WorkflowStatus: "PROCESSED", AccountID: known.AccountID})
+	r.insert(&callback.Callback{WorkflowExecutionID: "first", WorkflowStatus: "PROCESSED", AccountID: "unknown-account"})
 	if _, err := r.idle().promoteNext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func TestFloodDelaysNobody(t *testing.T) {
 	r := newRig(t, Schedule{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, sandbox.Config{Seed: 43})
 	const flood = 100
 	for i := range flood {
-		r.insert(&store.Callback{WorkflowExecutionID: fmt.Sprint("flood-", i), WorkflowStatus: "PROCESSED"})
+		r.insert(&callback.Callback{WorkflowExecutionID: fmt.Sprint("flood-", i), WorkflowStatus: "PROCESSED"})
 	}
 	r.start()
 	r.waitFor("the flood's first attempts", `SELECT count(*) = 0 FROM callbackd.workflow_executions WHERE retrieval_attempts = 0`)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap/zaptest"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/jumio"
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
@@ -68,7 +69,7 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 	if err := json.Unmarshal(body, &b); err != nil {
 		r.Errorf("the sandbox's callback: %v", err)
 	}
-	err := r.store.InsertCallback(req.Context(), &store.Callback{
+	err := r.store.InsertCallback(req.Context(), &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: body, CallbackSentAt: b.SentAt,
 		WorkflowExecutionID: b.Workflow.ID, WorkflowHref: b.Workflow.Href, WorkflowStatus: b.Workflow.Status,
 		AccountID: b.Account.ID, AccountHref: b.Account.Href,

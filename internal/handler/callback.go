@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strconv"
 
-	"github.com/google/uuid"
-
 	"callbackd/internal/callback"
-	"callbackd/internal/store"
 )
 
 const (
@@ -38,14 +34,14 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	fields, err := DecodeCallback(body)
+	c, err := callback.Decode(body)
 	if err != nil {
 		h.malformed(x, r, body, http.StatusBadRequest, err)
 		return
 	}
-	x.workflowExecution = fields.WorkflowExecutionID
+	x.workflowExecution = c.WorkflowExecutionID
 	if h.opt.UserReferenceKey != "" {
-		if err := callback.VerifyUserReference(h.opt.UserReferenceKey, fields.UserReference); err != nil {
+		if err := callback.VerifyUserReference(h.opt.UserReferenceKey, c.UserReference); err != nil {
 			x.outcome, x.reason = outcomeForbidden, err.Error()
 			h.keepRejected(x, r, body)
 			x.problem(http.StatusForbidden, "")
@@ -55,8 +51,9 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 
 	// A callback that has arrived is stored even when nobody waits for the
 	// answer any more.
-	ctx := context.WithoutCancel(r.Context())
-	spooled, err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields))
+	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
+	c.ContentType, c.Body = callback.CleanText(r.Header.Get("Content-Type")), body
+	spooled, err := h.opt.Store.InsertCallback(context.WithoutCancel(r.Context()), c)
 	if err != nil {
 		x.err = err
 		x.Header().Set("Retry-After", strconv.Itoa(retryAfter))
@@ -68,47 +65,6 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		x.outcome = outcomeSpooled
 	}
 	x.WriteHeader(http.StatusOK)
-}
-
-func (h *Handler) delivery(x *exchange, r *http.Request, body []byte, f Fields) *store.Callback {
-	c := f.callback()
-	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
-	c.ContentType, c.Body = store.CleanText(r.Header.Get("Content-Type")), body
-	return c
-}
-
-// callback has the fields, and nothing yet of how they came.
-func (f Fields) callback() *store.Callback {
-	return &store.Callback{
-		WorkflowExecutionID: f.WorkflowExecutionID,
-		WorkflowStatus:      f.WorkflowStatus,
-		WorkflowHref:        f.WorkflowHref,
-		DefinitionKey:       f.DefinitionKey,
-		AccountID:           f.AccountID,
-		AccountHref:         f.AccountHref,
-		UserReference:       f.UserReference,
-		CallbackSentAt:      f.CallbackSentAt,
-	}
-}
-
-// Accept makes the callback that a rejected one would have been: the same
-// bytes, address and time of arrival, under an id of its own. A body that is no
-// callback, or may have been cut when it was kept, is a DecodeError.
-func Accept(r *store.Rejected) (*store.Callback, error) {
-	if len(r.Body) >= store.RejectedBodyLimit {
-		return nil, ErrIncompleteBody
-	}
-	fields, err := DecodeCallback(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("make a callback id: %w", err)
-	}
-	c := fields.callback()
-	c.ID, c.ReceivedAt, c.SourceIP, c.ContentType, c.Body = id, r.ReceivedAt, r.SourceIP, r.ContentType, r.Body
-	return c, nil
 }
 
 // readBody returns the whole body, or answers and returns false.
@@ -130,11 +86,11 @@ func (h *Handler) readBody(x *exchange, r *http.Request) ([]byte, bool) {
 		h.tooLarge(x)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Header().Set("Connection", "close")
-		h.malformed(x, r, body, http.StatusRequestTimeout, ErrIncompleteBody)
+		h.malformed(x, r, body, http.StatusRequestTimeout, callback.ErrIncompleteBody)
 	default:
 		// The client is gone, or its framing is broken.
 		x.Header().Set("Connection", "close")
-		h.malformed(x, r, body, http.StatusBadRequest, ErrIncompleteBody)
+		h.malformed(x, r, body, http.StatusBadRequest, callback.ErrIncompleteBody)
 	}
 	return nil, false
 }
@@ -161,7 +117,7 @@ func (h *Handler) tooLarge(x *exchange) {
 func (h *Handler) malformed(x *exchange, r *http.Request, body []byte, status int, err error) {
 	x.outcome, x.reason = outcomeMalformed, reasonMalformed+err.Error()
 	// Of a body that was cut off, only what came is worth keeping.
-	if len(body) > 0 || !errors.Is(err, ErrIncompleteBody) {
+	if len(body) > 0 || !errors.Is(err, callback.ErrIncompleteBody) {
 		h.keepRejected(x, r, body)
 	}
 	x.problem(status, err.Error())
@@ -173,7 +129,7 @@ func (h *Handler) forbidden(x *exchange, r *http.Request) {
 	x.outcome = outcomeForbidden
 	if h.ofOthers.take(x.start, x.addr) {
 		// Whatever came before an error is kept.
-		body, _ := readAll(io.LimitReader(r.Body, store.RejectedBodyLimit), r.ContentLength)
+		body, _ := readAll(io.LimitReader(r.Body, callback.RejectedBodyLimit), r.ContentLength)
 		x.bytes = len(body)
 		h.insertRejected(x, r, body)
 	}

@@ -23,7 +23,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 	"callbackd/internal/tracing"
 )
 
@@ -32,8 +32,8 @@ type Store interface {
 	// InsertCallback returns nil once, and only once, the callback is durable,
 	// and whether it is in the spool rather than in the database. Like
 	// InsertRejected, it bounds its time by itself.
-	InsertCallback(ctx context.Context, c *store.Callback) (spooled bool, err error)
-	InsertRejected(ctx context.Context, r *store.Rejected) error
+	InsertCallback(ctx context.Context, c *callback.Callback) (spooled bool, err error)
+	InsertRejected(ctx context.Context, r *callback.Rejected) error
 	// Ready returns nil when an InsertCallback now would succeed, and what an
 	// operator should know then, if anything.
 	Ready(ctx context.Context) (note string, err error)

@@ -62,9 +62,9 @@ func NewMetrics(reg prometheus.Registerer, checkReasons ...string) *Metrics {
 // ownReasons are the codes with which the handler itself refuses.
 func ownReasons() []string {
 	reasons := []string{outcomeTooLarge, callback.ErrUserReferenceUnsigned.Error(), callback.ErrUserReferenceInvalid.Error(), reasonOther}
-	for _, err := range []DecodeError{
-		ErrEmptyBody, ErrInvalidJSON, ErrTruncatedJSON, ErrTrailingData, ErrInvalidForm, ErrNotACallback,
-		ErrMissingID, ErrInvalidID, ErrIncompleteBody,
+	for _, err := range []callback.DecodeError{
+		callback.ErrEmptyBody, callback.ErrInvalidJSON, callback.ErrTruncatedJSON, callback.ErrTrailingData, callback.ErrInvalidForm,
+		callback.ErrNotACallback, callback.ErrMissingID, callback.ErrInvalidID, callback.ErrIncompleteBody,
 	} {
 		reasons = append(reasons, err.Error())
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"callbackd/internal/callback"
 )
 
 // from makes the address check see each address in its turn; those that are not
@@ -47,7 +49,7 @@ func TestStrangersDoNotUseUpWhatIsKeptOfAllowedAddresses(t *testing.T) {
 		r.post("{}")
 	}
 	address = allowedAddr
-	r.post("{}").checkProblem(t, http.StatusBadRequest, string(ErrMissingID))
+	r.post("{}").checkProblem(t, http.StatusBadRequest, string(callback.ErrMissingID))
 	if n := r.keptFrom(allowedAddr); n != 1 {
 		t.Errorf("%d kept of the allowed address, want 1", n)
 	}

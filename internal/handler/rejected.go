@@ -6,7 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 // keepRejected keeps a refused request of an allowed address before it is
@@ -20,13 +20,13 @@ func (h *Handler) keepRejected(x *exchange, r *http.Request, body []byte) {
 // insertRejected stores a refused request. That it fails is logged; the answer
 // stays what it is.
 func (h *Handler) insertRejected(x *exchange, r *http.Request, body []byte) {
-	err := h.opt.Store.InsertRejected(context.WithoutCancel(r.Context()), &store.Rejected{
+	err := h.opt.Store.InsertRejected(context.WithoutCancel(r.Context()), &callback.Rejected{
 		ID:          x.id,
 		ReceivedAt:  x.start,
 		SourceIP:    x.addr,
-		Reason:      store.CleanText(x.reason),
-		ContentType: store.CleanText(r.Header.Get("Content-Type")),
-		Body:        body[:min(len(body), store.RejectedBodyLimit)],
+		Reason:      callback.CleanText(x.reason),
+		ContentType: callback.CleanText(r.Header.Get("Content-Type")),
+		Body:        body[:min(len(body), callback.RejectedBodyLimit)],
 	})
 	if err != nil {
 		h.opt.Logger.Error("a rejected callback could not be kept",

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 // clock is a clock that tests set.
@@ -68,7 +68,7 @@ func TestRejectedPerHourZeroKeepsNone(t *testing.T) {
 // takes; beyond the hourly limit, not at all.
 func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
 	for name, tc := range map[string]struct{ perHour, sent, kept int }{
-		"kept":             {2, store.RejectedBodyLimit, 1},
+		"kept":             {2, callback.RejectedBodyLimit, 1},
 		"beyond the limit": {1, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
 }
 
 func TestRejectedBodyIsCut(t *testing.T) {
-	body := "x" + strings.Repeat("y", store.RejectedBodyLimit)
+	body := "x" + strings.Repeat("y", callback.RejectedBodyLimit)
 	for name, change := range map[string]func(*setup){
 		"400":                nil,
 		"403, address":       refuse,
@@ -102,7 +102,7 @@ func TestRejectedBodyIsCut(t *testing.T) {
 			}
 			r.post(sent)
 			_, rejected := r.store.kept()
-			if len(rejected) != 1 || string(rejected[0].Body) != sent[:store.RejectedBodyLimit] {
+			if len(rejected) != 1 || string(rejected[0].Body) != sent[:callback.RejectedBodyLimit] {
 				t.Errorf("kept %d, want the first 64 KiB of one", len(rejected))
 			}
 		})

@@ -20,8 +20,25 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 )
+
+// guideExample is the callback in the guide's chapter "Callback", verbatim.
+const guideExample = `{
+  "callbackSentAt":"2021-01-21T14:55:01.917Z",
+  "workflowExecution":{
+    "id":"22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+    "href":"https://retrieval.apac-1.jumio.ai/api/v1/accounts/11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx/workflow-executions/22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+    "definitionKey":"3",
+    "status":"PROCESSED"
+},
+  "account":{
+    "id":"11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+    "href":"https://retrieval.apac-1.jumio.ai/api/v1/accounts/11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+  }
+}
+`
 
 const callbackPath = "/jumio/callback"
 
@@ -36,8 +53,8 @@ type fakeStore struct {
 	note       string
 	readyErr   error
 	readyCalls int
-	callbacks  []*store.Callback
-	rejected   []*store.Rejected
+	callbacks  []*callback.Callback
+	rejected   []*callback.Rejected
 
 	// When not nil: insertions report on entered, then wait for release or for
 	// their context.
@@ -58,7 +75,7 @@ func (s *fakeStore) wait(ctx context.Context) error {
 	}
 }
 
-func (s *fakeStore) InsertCallback(ctx context.Context, c *store.Callback) (bool, error) {
+func (s *fakeStore) InsertCallback(ctx context.Context, c *callback.Callback) (bool, error) {
 	if err := s.wait(ctx); err != nil {
 		return false, err
 	}
@@ -68,7 +85,7 @@ func (s *fakeStore) InsertCallback(ctx context.Context, c *store.Callback) (bool
 	return s.spooled, nil
 }
 
-func (s *fakeStore) InsertRejected(ctx context.Context, r *store.Rejected) error {
+func (s *fakeStore) InsertRejected(ctx context.Context, r *callback.Rejected) error {
 	if err := s.wait(ctx); err != nil {
 		return err
 	}
@@ -85,7 +102,7 @@ func (s *fakeStore) Ready(context.Context) (string, error) {
 	return s.note, s.readyErr
 }
 
-func (s *fakeStore) kept() ([]*store.Callback, []*store.Rejected) {
+func (s *fakeStore) kept() ([]*callback.Callback, []*callback.Rejected) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.callbacks, s.rejected

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
 	"callbackd/internal/store"
 )
@@ -101,7 +102,7 @@ func (i *Intake) Fit() <-chan struct{} { return i.fit }
 
 // InsertCallback returns nil once the callback is durable, and whether it is in
 // the spool rather than in the database.
-func (i *Intake) InsertCallback(ctx context.Context, c *store.Callback) (spooled bool, err error) {
+func (i *Intake) InsertCallback(ctx context.Context, c *callback.Callback) (spooled bool, err error) {
 	if i.spool == nil {
 		return false, i.o.Store.InsertCallback(ctx, c)
 	}
@@ -124,7 +125,7 @@ func (i *Intake) InsertCallback(ctx context.Context, c *store.Callback) (spooled
 
 // InsertRejected keeps a refused request, in the database only: nobody waits for
 // a database that is known to be away.
-func (i *Intake) InsertRejected(ctx context.Context, r *store.Rejected) error {
+func (i *Intake) InsertRejected(ctx context.Context, r *callback.Rejected) error {
 	if a := i.away.Load(); a != nil {
 		return a.err
 	}

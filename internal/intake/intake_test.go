@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
 	"callbackd/internal/store"
 )
@@ -48,8 +49,8 @@ func start(t *testing.T, dir string, maxBytes int64) (*Intake, error) {
 	return i, i.Start(t.Context())
 }
 
-func callback() *store.Callback {
-	return &store.Callback{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: make([]byte, 1000), WorkflowExecutionID: "w"}
+func newCallback() *callback.Callback {
+	return &callback.Callback{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: make([]byte, 1000), WorkflowExecutionID: "w"}
 }
 
 func TestWithoutSpoolAndDatabase(t *testing.T) {
@@ -57,7 +58,7 @@ func TestWithoutSpoolAndDatabase(t *testing.T) {
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("the start: %v", err)
 	}
-	if spooled, err := i.InsertCallback(t.Context(), callback()); spooled || !errors.Is(err, store.ErrUnavailable) {
+	if spooled, err := i.InsertCallback(t.Context(), newCallback()); spooled || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a callback: %v, %v", spooled, err)
 	}
 	if note, err := i.Ready(t.Context()); note != "" || err == nil {
@@ -80,7 +81,7 @@ func TestWithSpoolWithoutDatabase(t *testing.T) {
 
 	taken := 0
 	for spooled := true; spooled && taken < 100; taken++ {
-		spooled, err = i.InsertCallback(t.Context(), callback())
+		spooled, err = i.InsertCallback(t.Context(), newCallback())
 	}
 	if !errors.Is(err, spool.ErrFull) || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("after %d callbacks: %v", taken, err)
@@ -88,7 +89,7 @@ func TestWithSpoolWithoutDatabase(t *testing.T) {
 	if _, err := i.Ready(t.Context()); !errors.Is(err, spool.ErrFull) || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("ready with a full spool: %v", err)
 	}
-	if err := i.InsertRejected(t.Context(), &store.Rejected{}); !errors.Is(err, store.ErrUnavailable) {
+	if err := i.InsertRejected(t.Context(), &callback.Rejected{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a rejected callback: %v", err)
 	}
 	select {
@@ -103,7 +104,7 @@ func TestReadyNote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spooled, err := i.InsertCallback(t.Context(), callback()); !spooled || err != nil {
+	if spooled, err := i.InsertCallback(t.Context(), newCallback()); !spooled || err != nil {
 		t.Fatalf("a callback: %v, %v", spooled, err)
 	}
 	note, err := i.Ready(t.Context())

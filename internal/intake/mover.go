@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
 	"callbackd/internal/store"
 )
@@ -129,13 +130,13 @@ func (i *Intake) probe(ctx context.Context) bool {
 
 // move stores callbacks in the database. Where a row is at fault they are stored
 // one by one, and what the database will not take is set aside.
-func (i *Intake) move(ctx context.Context, list []*store.Callback) error {
+func (i *Intake) move(ctx context.Context, list []*callback.Callback) error {
 	err := i.insert(ctx, list)
 	if !store.BadRow(err) {
 		return err
 	}
 	for _, c := range list {
-		err := i.insert(ctx, []*store.Callback{c})
+		err := i.insert(ctx, []*callback.Callback{c})
 		if store.BadRow(err) {
 			err = i.setAside(ctx, c, err)
 		}
@@ -146,7 +147,7 @@ func (i *Intake) move(ctx context.Context, list []*store.Callback) error {
 	return nil
 }
 
-func (i *Intake) insert(ctx context.Context, list []*store.Callback) error {
+func (i *Intake) insert(ctx context.Context, list []*callback.Callback) error {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	if len(list) == 0 {
@@ -162,7 +163,7 @@ func (i *Intake) insert(ctx context.Context, list []*store.Callback) error {
 // setAside keeps a callback that the database will not take: as a rejected one,
 // and if it is not taken as that either, in a spool of its own, from which it is
 // tried again at the next start.
-func (i *Intake) setAside(ctx context.Context, c *store.Callback, cause error) error {
+func (i *Intake) setAside(ctx context.Context, c *callback.Callback, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	fields := []zap.Field{zap.Stringer("request_id", c.ID), zap.String("workflow_execution_id", c.WorkflowExecutionID), zap.NamedError("cause", cause)}

@@ -27,6 +27,8 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"callbackd/internal/callback"
 )
 
 // The statuses of a workflow execution (guide, "Callback Parameters" and "Get
@@ -156,7 +158,7 @@ func (c *Client) Details(ctx context.Context, w Workflow) ([]byte, error) {
 
 // getWorkflow gets the JSON object at a workflow execution's address.
 func (c *Client) getWorkflow(ctx context.Context, endpoint string, w Workflow, suffix string, limit int64) ([]byte, error) {
-	if !validID(w.ID) || (w.AccountID != "" && !validID(w.AccountID)) {
+	if !callback.ValidID(w.ID) || (w.AccountID != "" && !callback.ValidID(w.AccountID)) {
 		return nil, failure(endpoint, CodeInvalidID, "no address can be built from these ids")
 	}
 	path := "/api/v1/"

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"callbackd/internal/callback"
 )
 
 // Limits of what is read of the details. Jumio sends less than thirty parts.
@@ -225,7 +227,7 @@ func (l *partList) addFacemap(capability gjson.Result) {
 func (l *partList) add(part Part) {
 	reason := ""
 	switch {
-	case !validID(part.AccountID):
+	case !callback.ValidID(part.AccountID):
 		part.AccountID, reason = "", "no account id"
 	case part.CredentialID == "":
 		reason = "no credential id"
@@ -387,7 +389,7 @@ func readText(value gjson.Result) string {
 }
 
 func idOrNone(s string) string {
-	if validID(s) {
+	if callback.ValidID(s) {
 		return s
 	}
 	return ""

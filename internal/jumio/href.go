@@ -4,6 +4,8 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+
+	"callbackd/internal/callback"
 )
 
 // Workflow names a workflow execution.
@@ -35,24 +37,21 @@ func (p Part) IsFacemap() bool {
 
 const facemap = "FACEMAP"
 
-// Everything that a request's address is built from matches one of these, so
+// Everything that a request's address is built from is a valid id or label, so
 // nothing in it ever needs escaping.
 const (
-	idExpr    = `[A-Za-z0-9_-]{1,64}`
 	labelExpr = `[a-z0-9]+(?:-[a-z0-9]+)*`
+	// labelLimit is the longest label that DNS allows.
+	labelLimit = 63
 )
 
-// labelLimit is the longest label that DNS allows.
-const labelLimit = 63
-
 var (
-	idPattern    = regexp.MustCompile(`^` + idExpr + `$`)
 	labelPattern = regexp.MustCompile(`^` + labelExpr + `$`)
 
 	jumioOrigin  = regexp.MustCompile(`^https://retrieval\.(` + labelExpr + `)\.jumio\.ai(/.*)$`)
-	workflowPath = regexp.MustCompile(`^/api/v1/(?:accounts/(` + idExpr + `)/)?workflow-executions/(` + idExpr + `)$`)
-	accountPath  = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)$`)
-	partPath     = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)/credentials/(` + idExpr + `)/parts/(` + idExpr + `)$`)
+	workflowPath = regexp.MustCompile(`^/api/v1/(?:accounts/([^/]+)/)?workflow-executions/([^/]+)$`)
+	accountPath  = regexp.MustCompile(`^/api/v1/accounts/([^/]+)$`)
+	partPath     = regexp.MustCompile(`^/api/v1/accounts/([^/]+)/credentials/([^/]+)/parts/([^/]+)$`)
 )
 
 // ErrForeignHref is the reason why an href is refused: it points neither to the
@@ -60,8 +59,18 @@ var (
 // form. The text holds nothing of the href.
 var ErrForeignHref = errors.New("not the href of a known retrieval endpoint")
 
-func validID(s string) bool    { return idPattern.MatchString(s) }
 func validLabel(s string) bool { return len(s) <= labelLimit && labelPattern.MatchString(s) }
+
+// matchIDs is FindStringSubmatch for a path whose submatches are ids, or absent.
+func matchIDs(pattern *regexp.Regexp, path string) []string {
+	m := pattern.FindStringSubmatch(path)
+	for i, id := range m {
+		if i > 0 && id != "" && !callback.ValidID(id) {
+			return nil
+		}
+	}
+	return m
+}
 
 // ParseWorkflowHref reads a workflow execution's href, with or without the
 // account. An href to the configured endpoint leads to an empty data center.
@@ -70,7 +79,7 @@ func (c *Client) ParseWorkflowHref(href string) (Workflow, error) {
 	if err != nil {
 		return Workflow{}, err
 	}
-	m := workflowPath.FindStringSubmatch(path)
+	m := matchIDs(workflowPath, path)
 	if m == nil {
 		return Workflow{}, ErrForeignHref
 	}
@@ -83,7 +92,7 @@ func (c *Client) ParseAccountHref(href string) (dataCenter, accountID string, er
 	if err != nil {
 		return "", "", err
 	}
-	m := accountPath.FindStringSubmatch(path)
+	m := matchIDs(accountPath, path)
 	if m == nil {
 		return "", "", ErrForeignHref
 	}
@@ -97,7 +106,7 @@ func (c *Client) parsePartHref(href string) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	m := partPath.FindStringSubmatch(path)
+	m := matchIDs(partPath, path)
 	if m == nil {
 		return Part{}, ErrForeignHref
 	}

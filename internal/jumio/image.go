@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"callbackd/internal/callback"
 )
 
 // Image is the content of a part.
@@ -62,7 +64,7 @@ const firstRead = 512 << 10
 // workflow. At any time it holds no more than MaxImageBytes and half a MiB.
 // Errors are of type *Error.
 func (c *Client) Image(ctx context.Context, dataCenter string, p Part) (*Image, error) {
-	if !validID(p.AccountID) || !validID(p.CredentialID) || !validID(p.Classifier) {
+	if !callback.ValidID(p.AccountID) || !callback.ValidID(p.CredentialID) || !callback.ValidID(p.Classifier) {
 		e := failure(EndpointImage, CodeInvalidID, "no address can be built from these ids")
 		e.Verdict = SkipPart
 		return nil, e

@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
-	"callbackd/internal/store"
 )
 
 // TestDrain: a spool of many callbacks is moved into Postgres while fresh
@@ -85,7 +85,7 @@ func fillSpool(t *testing.T, dir string, n int) {
 		sending.Go(func() {
 			for k := range n / senders {
 				id := fmt.Sprintf("spooled-%d-%d", sender, k)
-				c := &store.Callback{
+				c := &callback.Callback{
 					ID: uuid.Must(uuid.NewV7()), ReceivedAt: began, SourceIP: netip.MustParseAddr(jumioAddress), ContentType: "application/json",
 					Body: []byte(callbackBody(id, "SPOOLED")), WorkflowExecutionID: id, WorkflowStatus: "SPOOLED",
 				}

@@ -9,7 +9,7 @@ import (
 	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 const (
@@ -32,7 +32,7 @@ type pending struct {
 // When ctx ends first, Append returns an error that wraps its cause. The callback
 // may still reach the disk later, so it may come out of the spool although the
 // caller was told that it was not stored.
-func (s *Spool) Append(ctx context.Context, c *store.Callback) error {
+func (s *Spool) Append(ctx context.Context, c *callback.Callback) error {
 	record, err := encode(c)
 	if err != nil {
 		return fmt.Errorf("encode a callback for the spool: %w", err)

@@ -75,7 +75,7 @@ func TestFullDisk(t *testing.T) {
 			if got := s.Stats().Callbacks; got != held {
 				t.Errorf("%d callbacks are in the spool, want %d", got, held)
 			}
-			if err := s.Append(t.Context(), callback(held+1, 100)); !errors.Is(err, syscall.ENOSPC) {
+			if err := s.Append(t.Context(), newCallback(held+1, 100)); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("append on a full disk: %v", err)
 			}
 			if err := s.Room(); !errors.Is(err, syscall.ENOSPC) || s.logged(refuses) != 1 {
@@ -119,7 +119,7 @@ func TestNoRoomForTheLock(t *testing.T) {
 				}
 			}
 			s := open(t, dir, plenty)
-			if err := s.Append(t.Context(), callback(1, 10)); !errors.Is(err, syscall.ENOSPC) {
+			if err := s.Append(t.Context(), newCallback(1, 10)); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("append: %v", err)
 			}
 			wantIDs(t, s.drain(10), nil)

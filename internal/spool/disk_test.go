@@ -24,7 +24,7 @@ func TestStalledDisk(t *testing.T) {
 	}()
 	first := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { first <- s.Append(ctx, callback(4, 10)) }()
+	go func() { first <- s.Append(ctx, newCallback(4, 10)) }()
 	<-disk.stalled
 	cancel()
 	if err := <-first; !errors.Is(err, context.Canceled) {
@@ -34,7 +34,7 @@ func TestStalledDisk(t *testing.T) {
 	brief, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	for name, err := range map[string]error{
-		"append": s.Append(brief, callback(5, 10)),
+		"append": s.Append(brief, newCallback(5, 10)),
 		"next":   func() error { _, err := s.Next(brief, 10, 1<<20); return err }(),
 		"done":   s.Done(brief, &Batch{}),
 	} {
@@ -62,12 +62,12 @@ func TestCloseOfAStalledDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append(t.Context(), callback(1, 10)); err != nil {
+	if err := s.Append(t.Context(), newCallback(1, 10)); err != nil {
 		t.Fatal(err)
 	}
 	disk.stall()
 	waiting := make(chan error, 1)
-	go func() { waiting <- s.Append(t.Context(), callback(2, 10)) }()
+	go func() { waiting <- s.Append(t.Context(), newCallback(2, 10)) }()
 	<-disk.stalled
 	if err := s.Close(); err == nil {
 		t.Error("closed, although the disk does not answer")

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 // A record is a callback as it lies in a segment:
@@ -61,7 +61,7 @@ func isRecord(b []byte) bool          { return len(b) >= recordHeader && string(
 func checksum(b []byte) uint32        { return crc32.Checksum(b, castagnoli) }
 func uint32At(b []byte, at int) int64 { return int64(binary.LittleEndian.Uint32(b[at:])) }
 
-func encode(c *store.Callback) ([]byte, error) {
+func encode(c *callback.Callback) ([]byte, error) {
 	f := fields{
 		ID: c.ID, ReceivedAt: newInstant(c.ReceivedAt), SourceIP: c.SourceIP, ContentType: c.ContentType,
 		WorkflowExecutionID: c.WorkflowExecutionID, WorkflowStatus: c.WorkflowStatus, WorkflowHref: c.WorkflowHref,
@@ -98,7 +98,7 @@ func recordLength(b []byte) int {
 }
 
 // decode copies what it keeps of b.
-func decode(b []byte) (*store.Callback, error) {
+func decode(b []byte) (*callback.Callback, error) {
 	if recordLength(b) != len(b) {
 		return nil, errDamagedRecord
 	}
@@ -107,7 +107,7 @@ func decode(b []byte) (*store.Callback, error) {
 	if err := json.Unmarshal(b[recordHeader:body], &f); err != nil {
 		return nil, errDamagedRecord // its text may quote the fields
 	}
-	c := &store.Callback{
+	c := &callback.Callback{
 		ID: f.ID, ReceivedAt: f.ReceivedAt.time(), SourceIP: f.SourceIP, ContentType: f.ContentType,
 		Body:                append([]byte{}, b[body:]...),
 		WorkflowExecutionID: f.WorkflowExecutionID, WorkflowStatus: f.WorkflowStatus, WorkflowHref: f.WorkflowHref,

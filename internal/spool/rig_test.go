@@ -20,7 +20,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -112,13 +112,13 @@ func (f *stallingFile) Sync() error {
 }
 
 // callback is the n-th, with a body of so many bytes.
-func callback(n, body int) *store.Callback {
+func newCallback(n, body int) *callback.Callback {
 	b := make([]byte, body)
 	for i := range b {
 		b[i] = byte(n + i)
 	}
 	id := fmt.Sprintf("w-%d", n)
-	return &store.Callback{
+	return &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Date(2026, 1, 2, 3, 4, 5, n*1000, time.UTC), SourceIP: netip.MustParseAddr("34.202.241.227"),
 		ContentType: "application/json", Body: b, WorkflowExecutionID: id, WorkflowStatus: "PROCESSED",
 	}
@@ -128,7 +128,7 @@ func callback(n, body int) *store.Callback {
 func (o *opened) fill(from, to, body int) {
 	o.t.Helper()
 	for n := from; n <= to; n++ {
-		if err := o.Append(o.t.Context(), callback(n, body)); err != nil {
+		if err := o.Append(o.t.Context(), newCallback(n, body)); err != nil {
 			o.t.Fatalf("append callback %d: %v", n, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 const (
@@ -176,7 +176,7 @@ func salvage(path string, from int64) ([]span, error) {
 
 // read gives the record at a position, counted from 0. errDamagedRecord means
 // that it is lost.
-func (g *segment) read(position int) (*store.Callback, int, error) {
+func (g *segment) read(position int) (*callback.Callback, int, error) {
 	if position >= g.inLog {
 		return g.readSalvaged(g.salvaged[position-g.inLog])
 	}
@@ -189,7 +189,7 @@ func (g *segment) read(position int) (*store.Callback, int, error) {
 	return c, len(record.Bs), err
 }
 
-func (g *segment) readSalvaged(s span) (*store.Callback, int, error) {
+func (g *segment) readSalvaged(s span) (*callback.Callback, int, error) {
 	f, err := openFile(g.path(), os.O_RDONLY)
 	if err != nil {
 		return nil, 0, err

@@ -9,12 +9,12 @@ import (
 
 	"go.uber.org/zap"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 // Batch are the oldest callbacks of a spool. They stay in it until Done.
 type Batch struct {
-	Callbacks []*store.Callback
+	Callbacks []*callback.Callback
 	// damaged are records that were passed over.
 	damaged int
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 )
@@ -20,9 +21,9 @@ func BenchmarkInsertCallback(b *testing.B) {
 		b.Run(fmt.Sprint(parallel), func(b *testing.B) {
 			registry := prometheus.NewRegistry()
 			s := storetest.Open(b, storetest.NewMigrated(b), func(o *store.Options) { o.Metrics = store.NewMetrics(registry) })
-			callbacks := make(chan *store.Callback, b.N)
+			callbacks := make(chan *callback.Callback, b.N)
 			for i := range b.N {
-				c := callback(fmt.Sprintf("w-%d", i))
+				c := newCallback(fmt.Sprintf("w-%d", i))
 				c.Body = make([]byte, 482)
 				callbacks <- c
 			}

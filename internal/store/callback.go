@@ -5,8 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
-	"strings"
 	"time"
+
+	"callbackd/internal/callback"
 )
 
 // A callback goes into its table as parameters of an INSERT when it comes alone,
@@ -37,9 +38,9 @@ func (in *ingest) copyCallbacks(ctx context.Context, rows []byte) error {
 }
 
 // insertArguments are the parameters of insertCallback.
-func insertArguments(c *Callback) []any {
+func insertArguments(c *callback.Callback) []any {
 	return []any{
-		c.ID, c.ReceivedAt, nullTime(c.CallbackSentAt), nullAddr(c.SourceIP), CleanText(c.ContentType), c.WorkflowExecutionID,
+		c.ID, c.ReceivedAt, nullTime(c.CallbackSentAt), nullAddr(c.SourceIP), callback.CleanText(c.ContentType), c.WorkflowExecutionID,
 		nullText(c.WorkflowStatus), nullText(c.WorkflowHref), nullText(c.DefinitionKey), nullText(c.AccountID),
 		nullText(c.AccountHref), nullText(c.UserReference), notNil(c.Body),
 	}
@@ -47,13 +48,13 @@ func insertArguments(c *Callback) []any {
 
 // appendCallback appends a row of copyCallbacks: what insertArguments gives, in
 // COPY's format.
-func appendCallback(row []byte, c *Callback) []byte {
+func appendCallback(row []byte, c *callback.Callback) []byte {
 	row = append(row, 0, 13) // columns
 	row = appendField(row, c.ID[:])
 	row = appendTime(row, c.ReceivedAt)
 	row = appendTime(row, c.CallbackSentAt)
 	row = appendAddr(row, c.SourceIP)
-	row = appendField(row, CleanText(c.ContentType))
+	row = appendField(row, callback.CleanText(c.ContentType))
 	row = appendField(row, c.WorkflowExecutionID)
 	row = appendText(row, c.WorkflowStatus)
 	row = appendText(row, c.WorkflowHref)
@@ -76,7 +77,7 @@ func appendText(row []byte, s string) []byte {
 	if s == "" {
 		return appendNull(row)
 	}
-	return appendField(row, CleanText(s))
+	return appendField(row, callback.CleanText(s))
 }
 
 // postgresEpoch is 2000-01-01, from which a timestamptz counts its microseconds.
@@ -107,17 +108,11 @@ func appendAddr(row []byte, a netip.Addr) []byte {
 	}
 }
 
-// CleanText replaces what a Postgres text cannot hold, invalid UTF-8 and NUL, by
-// U+FFFD; the bytes as they came are in the body.
-func CleanText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
 func nullText(s string) *string {
 	if s == "" {
 		return nil
 	}
-	s = CleanText(s)
+	s = callback.CleanText(s)
 	return &s
 }
 

@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/callback"
 )
 
 // DeadLetter takes a callback that could not be promoted for its own values out
@@ -25,7 +27,7 @@ func (s *Store) DeadLetter(ctx context.Context, id uuid.UUID, cause error) (reas
 				CASE WHEN received_at BETWEEN '1970-01-01T00:00:00Z' AND '2199-12-31T00:00:00Z' THEN received_at ELSE now() END,
 				source_ip, $2, left(content_type, 256), substring(body FROM 1 FOR $3)
 			FROM callbackd.callbacks WHERE callback_id = $1
-			ON CONFLICT (rejected_id) DO UPDATE SET reason = excluded.reason, replayed_at = NULL`, id, reason, RejectedBodyLimit)
+			ON CONFLICT (rejected_id) DO UPDATE SET reason = excluded.reason, replayed_at = NULL`, id, reason, callback.RejectedBodyLimit)
 		return err
 	})
 	if err != nil {

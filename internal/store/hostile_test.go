@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -18,43 +16,15 @@ import (
 	"callbackd/internal/store/storetest"
 )
 
-func TestBound(t *testing.T) {
-	long := strings.Repeat("ä", 5000)
-	for name, tc := range map[string]struct{ in, want store.Callback }{
-		"what Jumio sends stays": {
-			store.Callback{AccountID: "11111111-xxxx", WorkflowStatus: "PROCESSED", WorkflowHref: "https://h/x", DefinitionKey: "3", UserReference: "r", ContentType: "t"},
-			store.Callback{AccountID: "11111111-xxxx", WorkflowStatus: "PROCESSED", WorkflowHref: "https://h/x", DefinitionKey: "3", UserReference: "r", ContentType: "t"},
-		},
-		"cut off": {
-			store.Callback{WorkflowStatus: long, DefinitionKey: long, ContentType: long},
-			store.Callback{WorkflowStatus: long[:2*64], DefinitionKey: long[:2*64], ContentType: long[:2*256]},
-		},
-		"absent": {
-			store.Callback{AccountID: long, WorkflowHref: long, AccountHref: long, UserReference: long}, store.Callback{},
-		},
-		"an account id that is none": {store.Callback{AccountID: "a b"}, store.Callback{}},
-		"characters count, not bytes": {
-			store.Callback{UserReference: long[:2*256]}, store.Callback{UserReference: long[:2*256]},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tc.in.Bound()
-			if d := cmp.Diff(tc.want, tc.in, cmpopts.EquateComparable(netip.Addr{})); d != "" {
-				t.Errorf("(-want +got):\n%s", d)
-			}
-		})
-	}
-}
-
 // Whatever a callback holds, bounding it makes it fit the table.
 func TestBoundFitsTheTable(t *testing.T) {
 	s := storetest.New(t)
 	for i, text := range []string{strings.Repeat("\U0001F600", 3000), strings.Repeat("\xff", 3000), strings.Repeat("x\x00", 3000)} {
-		c := callback(fmt.Sprint("w", i))
+		c := newCallback(fmt.Sprint("w", i))
 		c.WorkflowStatus, c.WorkflowHref, c.AccountHref, c.AccountID = text, text, text, text
 		c.DefinitionKey, c.UserReference, c.ContentType = text, text, text
 		mustInsert(t, s, c)
-		short := callback(fmt.Sprint("s", i))
+		short := newCallback(fmt.Sprint("s", i))
 		short.WorkflowHref, short.AccountHref, short.UserReference = text[:4*100], text[:4*100], text[:4*60]
 		mustInsert(t, s, short)
 	}
@@ -122,7 +92,7 @@ func TestPromoteReadsOldRowsBounded(t *testing.T) {
 func TestDeadLetter(t *testing.T) {
 	s := storetest.New(t)
 	unchecked(t, s)
-	bad, good := uuid.Must(uuid.NewV7()), callback("good")
+	bad, good := uuid.Must(uuid.NewV7()), newCallback("good")
 	insertRaw(t, s, bad, strings.Repeat("b", 9000), "a", "h", "infinity", "2024-01-01T00:00:00Z")
 	mustInsert(t, s, good)
 	p := store.Promotion{
@@ -252,7 +222,7 @@ func TestAddresses(t *testing.T) {
 	s := storetest.New(t)
 	named := func(workflow, account string) {
 		t.Helper()
-		c := callback(workflow)
+		c := newCallback(workflow)
 		c.AccountID = account
 		mustInsert(t, s, c)
 	}

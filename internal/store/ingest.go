@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"callbackd/internal/callback"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 // pending is a callback that waits for its turn; done gets its outcome exactly
 // once.
 type pending struct {
-	callback *Callback
+	callback *callback.Callback
 	done     chan error
 	timer    *time.Timer
 	given    atomic.Bool // up: nobody waits for it any more
@@ -73,7 +75,7 @@ func (in *ingest) stop() {
 // InsertCallback bounds the callback and returns nil once it is committed. It
 // takes at most Options.StoreTimeout, or until ctx ends. After ErrUnavailable it
 // is not known to be stored, though it may be.
-func (s *Store) InsertCallback(ctx context.Context, c *Callback) error {
+func (s *Store) InsertCallback(ctx context.Context, c *callback.Callback) error {
 	c.Bound()
 	in := s.ingest
 	in.mu.Lock()
@@ -168,7 +170,7 @@ func (in *ingest) flush(batch []*pending) {
 }
 
 // insertOne is one INSERT, one round trip, one commit.
-func (in *ingest) insertOne(ctx context.Context, c *Callback) error {
+func (in *ingest) insertOne(ctx context.Context, c *callback.Callback) error {
 	in.metrics.batchSize.Observe(1)
 	ctx, cancel := context.WithTimeout(ctx, in.timeout)
 	defer cancel()

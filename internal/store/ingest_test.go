@@ -15,20 +15,21 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 )
 
 func TestInsertCallbackStoresEveryColumn(t *testing.T) {
 	s := storetest.New(t)
-	want := &store.Callback{
+	want := &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("2001:db8::1"),
 		ContentType: "text/\xffodd\x00", Body: []byte("raw \x00 \xff bytes"), WorkflowExecutionID: "w-1",
 		WorkflowStatus: "PRO\x00CESSED", WorkflowHref: "https://h", DefinitionKey: "3", AccountID: "a", AccountHref: "https://a",
 		UserReference: "ref", CallbackSentAt: time.Date(2021, 1, 21, 14, 55, 1, 917e6, time.UTC),
 	}
 	mustInsert(t, s, want)
-	var got store.Callback
+	var got callback.Callback
 	err := s.Pool().QueryRow(t.Context(), `SELECT callback_id, received_at, source_ip, content_type, body, workflow_execution_id,
 		workflow_status, workflow_href, definition_key, account_id, account_href, user_reference, callback_sent_at FROM jumio.callbacks`).
 		Scan(&got.ID, &got.ReceivedAt, &got.SourceIP, &got.ContentType, &got.Body, &got.WorkflowExecutionID, &got.WorkflowStatus,
@@ -53,7 +54,7 @@ func TestInsertCallbackGroupsCommits(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			if err := s.InsertCallback(context.Background(), callback(fmt.Sprintf("w-%d", i))); err != nil {
+			if err := s.InsertCallback(context.Background(), newCallback(fmt.Sprintf("w-%d", i))); err != nil {
 				t.Errorf("insert: %v", err)
 			}
 		})
@@ -73,14 +74,14 @@ func TestInsertCallbackGroupsCommits(t *testing.T) {
 // A batch that fails because of one row must not take the others with it.
 func TestInsertCallbackBadRowFailsAlone(t *testing.T) {
 	s := storetest.New(t)
-	taken := callback("first")
+	taken := newCallback("first")
 	mustInsert(t, s, taken)
 	const n = 50
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			c := callback(fmt.Sprintf("w-%d", i))
+			c := newCallback(fmt.Sprintf("w-%d", i))
 			if i == n/2 {
 				c.ID = taken.ID
 			}
@@ -127,9 +128,9 @@ func waitFor(t *testing.T, s *store.Store, n int) {
 }
 
 // odd are callbacks with every column in its different shapes.
-func odd() []*store.Callback {
+func odd() []*callback.Callback {
 	at := time.Date(2024, 2, 29, 23, 59, 59, 123456000, time.UTC)
-	callbacks := []*store.Callback{
+	callbacks := []*callback.Callback{
 		{WorkflowExecutionID: "all-absent", ReceivedAt: at},
 		{WorkflowExecutionID: "IPv4", ReceivedAt: at, SourceIP: netip.MustParseAddr("192.0.2.1"), Body: []byte{}},
 		{WorkflowExecutionID: "IPv6", ReceivedAt: at, SourceIP: netip.MustParseAddr("2001:db8::1")},
@@ -159,7 +160,7 @@ func TestInsertCallbackAloneAndInABatch(t *testing.T) {
 
 	unlock := lockCallbacks(t, together.Pool())
 	var wg sync.WaitGroup
-	insert := func(c *store.Callback) {
+	insert := func(c *callback.Callback) {
 		wg.Go(func() {
 			if err := together.InsertCallback(context.Background(), c); err != nil {
 				t.Errorf("insert %s: %v", c.WorkflowExecutionID, err)
@@ -167,7 +168,7 @@ func TestInsertCallbackAloneAndInABatch(t *testing.T) {
 		})
 	}
 	for i := range 2 { // who comes first goes alone
-		insert(callback("first"))
+		insert(newCallback("first"))
 		waitFor(t, together, i+1)
 	}
 	for _, c := range odd() {
@@ -208,7 +209,7 @@ func TestInsertCallbackUnavailable(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 10 {
 		wg.Go(func() {
-			err := s.InsertCallback(context.Background(), callback(fmt.Sprintf("w-%d", i)))
+			err := s.InsertCallback(context.Background(), newCallback(fmt.Sprintf("w-%d", i)))
 			if !errors.Is(err, store.ErrUnavailable) {
 				t.Errorf("while the table is locked: %v, want ErrUnavailable", err)
 			}
@@ -217,7 +218,7 @@ func TestInsertCallbackUnavailable(t *testing.T) {
 	wg.Wait()
 	unlock()
 	for err := errors.New("not tried"); err != nil; { // the last batch that timed out may still hold a writer
-		if err = s.InsertCallback(t.Context(), callback("after")); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		if err = s.InsertCallback(t.Context(), newCallback("after")); err != nil && !errors.Is(err, store.ErrUnavailable) {
 			t.Fatalf("after the lock is gone: %v", err)
 		}
 	}

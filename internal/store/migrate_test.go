@@ -86,7 +86,7 @@ func TestMigrationGivesWay(t *testing.T) {
 
 	var who string
 	for inserted, waited := 0, false; inserted < 10 || !waited; inserted++ {
-		mustInsert(t, s, callback("w")) // within 5 s, the store's time-out
+		mustInsert(t, s, newCallback("w")) // within 5 s, the store's time-out
 		select {
 		case who = <-waits:
 			waited = true
@@ -109,7 +109,7 @@ func TestMigrationGivesWay(t *testing.T) {
 	if err := s.CheckSchema(t.Context()); err != nil {
 		t.Errorf("a newer schema: %v", err)
 	}
-	mustInsert(t, s, callback("w"))
+	mustInsert(t, s, newCallback("w"))
 }
 
 // TestMigrationGivesUp: in the end the error says who holds the lock, and the
@@ -186,7 +186,7 @@ func TestMigrationFails(t *testing.T) {
 			t.Parallel()
 			dsn := storetest.NewMigrated(t)
 			s := storetest.Open(t, dsn)
-			mustInsert(t, s, callback("secret-workflow"), callback("secret-workflow"))
+			mustInsert(t, s, newCallback("secret-workflow"), newCallback("secret-workflow"))
 			err := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, c.up, "")}).Up(t.Context())
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.never) {
 				t.Errorf("up: %v\nwant in it %q, and not %q", err, c.want, c.never)
@@ -205,7 +205,7 @@ func TestMigrationOutsideTransaction(t *testing.T) {
 	t.Parallel()
 	dsn := storetest.NewMigrated(t)
 	s := storetest.Open(t, dsn)
-	mustInsert(t, s, callback("w"), callback("w"))
+	mustInsert(t, s, newCallback("w"), newCallback("w"))
 	down := "DROP INDEX CONCURRENTLY callbackd.next_idx;"
 	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (received_at);", down)
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/callback"
 )
 
 // Delivery is what promotion needs to know of one stored callback. Whoever wrote
@@ -216,7 +218,7 @@ func takeInbox(ctx context.Context, tx pgx.Tx, t Take) ([]Delivery, error) {
 		err := row.Scan(&d.CallbackID, &d.WorkflowExecutionID, &d.ReceivedAt, &sent, &d.Status,
 			&d.WorkflowHref, &d.AccountHref, &d.AccountID, &d.DefinitionKey, &d.UserReference, &d.BodyDigest)
 		d.SentAt = timeOrZero(sent)
-		if !ValidID(d.AccountID) {
+		if !callback.ValidID(d.AccountID) {
 			d.AccountID = ""
 		}
 		return d, err

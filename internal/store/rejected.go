@@ -8,26 +8,33 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/callback"
 )
 
 const insertRejected = `
 	INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
 	VALUES ($1, $2, $3, $4, $5, $6)`
 
-// InsertRejected keeps a refused request. It takes at most
+// rejectedArguments bounds r and gives the parameters of insertRejected.
+func rejectedArguments(r *callback.Rejected) []any {
+	r.Bound()
+	return []any{r.ID, r.ReceivedAt, nullAddr(r.SourceIP), callback.CleanText(r.Reason), callback.CleanText(r.ContentType), notNil(r.Body)}
+}
+
+// InsertRejected keeps a rejected request. It takes at most
 // Options.StoreTimeout.
-func (s *Store) InsertRejected(ctx context.Context, r *Rejected) error {
+func (s *Store) InsertRejected(ctx context.Context, r *callback.Rejected) error {
 	ctx, cancel := context.WithTimeout(ctx, s.ingest.timeout)
 	defer cancel()
-	_, err := s.pool.Exec(ctx, insertRejected,
-		r.ID, r.ReceivedAt, nullAddr(r.SourceIP), CleanText(cut(r.Reason, maxReason)), CleanText(cut(r.ContentType, maxContentType)), notNil(r.Body))
+	_, err := s.pool.Exec(ctx, insertRejected, rejectedArguments(r)...)
 	return translate("keep a rejected callback", err)
 }
 
 // RejectedRow is a rejected callback as it is kept; ReplayedAt is zero while it
 // has not been replayed.
 type RejectedRow struct {
-	Rejected
+	callback.Rejected
 	ReplayedAt time.Time
 }
 
@@ -75,7 +82,7 @@ func (s *Store) GetRejected(ctx context.Context, id uuid.UUID) (RejectedRow, err
 // Replay stores c, made from the rejected callback id, as if it had been
 // accepted, and marks the rejected one as replayed. A second replay of the same
 // one is an error and stores nothing.
-func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *Callback) error {
+func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *callback.Callback) error {
 	err := s.inTx(ctx, "replay rejected callback "+id.String(), func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE callbackd.rejected_callbacks SET replayed_at = now()
 			WHERE rejected_id = $1 AND replayed_at IS NULL`, id)

@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"callbackd/internal/callback"
 )
 
 // BusyError says that another run retrieves the workflow execution now.
@@ -195,7 +197,7 @@ func (s *Store) StageImage(ctx context.Context, l *Lease, key PartKey, img *Imag
 		{"credential_id", pgtype.TextOID, key.CredentialID},
 		{"category", pgtype.TextOID, nullText(img.Category)},
 		{"classifier", pgtype.TextOID, key.Classifier},
-		{"content_type", pgtype.TextOID, CleanText(img.ContentType)},
+		{"content_type", pgtype.TextOID, callback.CleanText(img.ContentType)},
 		{"size_bytes", pgtype.Int8OID, int64(len(img.Data))},
 		{"sha256", pgtype.ByteaOID, img.SHA256[:]},
 		{"width", pgtype.Int4OID, nullInt(img.Width)},

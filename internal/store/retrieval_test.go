@@ -349,7 +349,7 @@ func TestPromoteTakesEachCallbackOnce(t *testing.T) {
 	s := storetest.New(t)
 	const n = 300
 	for i := range n {
-		mustInsert(t, s, callback(fmt.Sprintf("w-%d", i%50)))
+		mustInsert(t, s, newCallback(fmt.Sprintf("w-%d", i%50)))
 	}
 	var mu sync.Mutex
 	applied := map[string]int{}
@@ -401,7 +401,7 @@ func TestBacklog(t *testing.T) {
 	want(0, 0, time.Time{})
 	first := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for i, id := range []string{"w-0", "w-1", "w-2"} {
-		c := callback(id)
+		c := newCallback(id)
 		c.ReceivedAt = first.Add(time.Duration(i) * time.Minute)
 		mustInsert(t, s, c)
 	}
@@ -430,7 +430,7 @@ func TestListenIsWoken(t *testing.T) {
 	}()
 	<-inbox // it listens now
 	<-jobs
-	mustInsert(t, s, callback("w"))
+	mustInsert(t, s, newCallback("w"))
 	<-inbox
 	claimable(t, s, "w")
 	if err := s.Refetch(t.Context(), []string{"w"}, func(context.Context, pgx.Tx, []store.Retrieval) error { return nil }); err != nil {

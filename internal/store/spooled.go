@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/callback"
 )
 
 // insertSpooled leaves alone what is stored already: the callback whose insert
@@ -17,7 +19,7 @@ const insertSpooled = insertCallback + ` ON CONFLICT DO NOTHING`
 // take them, each exactly once however often it is called with them. None is
 // stored after an error; if BadRow tells that a row is at fault, the others may
 // be stored without it.
-func (s *Store) InsertSpooled(ctx context.Context, list []*Callback) error {
+func (s *Store) InsertSpooled(ctx context.Context, list []*callback.Callback) error {
 	var batch pgx.Batch // without a BEGIN, yet one transaction
 	for _, c := range list {
 		c.Bound() // an older version may have spooled it
@@ -37,10 +39,11 @@ const ReasonNotStorable = "not_storable"
 // RejectSpooled keeps a callback that InsertSpooled refused for its values,
 // under its own id, with the SQLSTATE in the reason. It may be called again with
 // the same one.
-func (s *Store) RejectSpooled(ctx context.Context, c *Callback, cause error) error {
-	reason := notStorable(cause)
-	_, err := s.pool.Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`,
-		c.ID, c.ReceivedAt, nullAddr(c.SourceIP), reason, CleanText(cut(c.ContentType, maxContentType)), notNil(c.Body[:min(len(c.Body), RejectedBodyLimit)]))
+func (s *Store) RejectSpooled(ctx context.Context, c *callback.Callback, cause error) error {
+	r := callback.Rejected{
+		ID: c.ID, ReceivedAt: c.ReceivedAt, SourceIP: c.SourceIP, Reason: notStorable(cause), ContentType: c.ContentType, Body: c.Body,
+	}
+	_, err := s.pool.Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`, rejectedArguments(&r)...)
 	if err == nil {
 		s.metrics.deadLetters.Inc()
 	}

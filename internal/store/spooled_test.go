@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 )
@@ -19,9 +20,9 @@ func TestInsertSpooledExactlyOnce(t *testing.T) {
 	dsn := storetest.NewMigrated(t)
 	owner := storetest.Open(t, dsn)
 	s := storetest.Open(t, storetest.AsMember(t, dsn, "callbackd_receiver"))
-	direct, first, second := callback("direct"), callback("first"), callback("second")
+	direct, first, second := newCallback("direct"), newCallback("first"), newCallback("second")
 	mustInsert(t, s, direct)
-	for _, batch := range [][]*store.Callback{{direct, first}, {direct, first}, {first, second, second}} {
+	for _, batch := range [][]*callback.Callback{{direct, first}, {direct, first}, {first, second, second}} {
 		if err := s.InsertSpooled(t.Context(), batch); err != nil {
 			t.Fatal(err)
 		}
@@ -42,9 +43,9 @@ func TestRejectSpooled(t *testing.T) {
 	owner := storetest.Open(t, dsn)
 	query(t, owner, `ALTER TABLE callbackd.callbacks ADD CONSTRAINT picky CHECK (workflow_status <> 'BAD')`)
 	s := storetest.Open(t, storetest.AsMember(t, dsn, "callbackd_receiver"))
-	good, bad := callback("good"), callback("bad")
-	bad.WorkflowStatus, bad.Body = "BAD", bytes.Repeat([]byte("x"), store.RejectedBodyLimit+1)
-	cause := s.InsertSpooled(t.Context(), []*store.Callback{good, bad})
+	good, bad := newCallback("good"), newCallback("bad")
+	bad.WorkflowStatus, bad.Body = "BAD", bytes.Repeat([]byte("x"), callback.RejectedBodyLimit+1)
+	cause := s.InsertSpooled(t.Context(), []*callback.Callback{good, bad})
 	if !store.BadRow(cause) || errors.Is(cause, store.ErrUnavailable) {
 		t.Fatalf("a row at fault: %v", cause)
 	}
@@ -60,7 +61,7 @@ func TestRejectSpooled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.Reason != "not_storable: SQLSTATE 23514" || len(row.Body) != store.RejectedBodyLimit || row.SourceIP != bad.SourceIP || !row.ReceivedAt.Equal(bad.ReceivedAt) {
+	if row.Reason != "not_storable: SQLSTATE 23514" || len(row.Body) != callback.RejectedBodyLimit || row.SourceIP != bad.SourceIP || !row.ReceivedAt.Equal(bad.ReceivedAt) {
 		t.Errorf("kept with the reason %q and %d bytes", row.Reason, len(row.Body))
 	}
 }
@@ -76,14 +77,14 @@ func TestReadOnlyConnectionsAreClosed(t *testing.T) {
 	values.Set("pool_max_conns", "1")
 	dsn.RawQuery = values.Encode()
 	s := storetest.Open(t, dsn.String())
-	mustInsert(t, s, callback("before"))
+	mustInsert(t, s, newCallback("before"))
 	query(t, s, "SET default_transaction_read_only = on") // this session alone
-	if err := s.InsertSpooled(t.Context(), []*store.Callback{callback("refused")}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "25006") {
+	if err := s.InsertSpooled(t.Context(), []*callback.Callback{newCallback("refused")}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "25006") {
 		t.Fatalf("read-only: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for s.InsertSpooled(ctx, []*store.Callback{callback("after")}) != nil {
+	for s.InsertSpooled(ctx, []*callback.Callback{newCallback("after")}) != nil {
 		if ctx.Err() != nil {
 			t.Fatal("the connection to a read-only session is kept")
 		}

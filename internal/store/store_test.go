@@ -14,19 +14,20 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 )
 
-func callback(id string) *store.Callback {
-	return &store.Callback{
+func newCallback(id string) *callback.Callback {
+	return &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("34.202.241.227"),
 		ContentType: "application/json", Body: []byte(`{"workflowExecution":{"id":"` + id + `"}}`), WorkflowExecutionID: id,
 		WorkflowStatus: "PROCESSED",
 	}
 }
 
-func mustInsert(t *testing.T, s *store.Store, list ...*store.Callback) {
+func mustInsert(t *testing.T, s *store.Store, list ...*callback.Callback) {
 	t.Helper()
 	for _, c := range list {
 		if err := s.InsertCallback(t.Context(), c); err != nil {
@@ -68,7 +69,7 @@ func TestReadyReadOnly(t *testing.T) {
 	if err := readOnly.Ready(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("read-only database: %v, want ErrUnavailable", err)
 	}
-	if err := readOnly.InsertCallback(t.Context(), callback("w")); !errors.Is(err, store.ErrUnavailable) {
+	if err := readOnly.InsertCallback(t.Context(), newCallback("w")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("insert into a read-only database: %v, want ErrUnavailable", err)
 	}
 }
@@ -83,7 +84,7 @@ func TestSynchronousCommitIsOn(t *testing.T) {
 
 func TestRejected(t *testing.T) {
 	s := storetest.New(t)
-	r := &store.Rejected{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Reason: "address_not_allowed", ContentType: "x", Body: []byte("{\x00}")}
+	r := &callback.Rejected{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Reason: "address_not_allowed", ContentType: "x", Body: []byte("{\x00}")}
 	if err := s.InsertRejected(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +92,10 @@ func TestRejected(t *testing.T) {
 	if err != nil || got.SourceIP.IsValid() || !bytes.Equal(got.Body, r.Body) || !got.ReplayedAt.IsZero() {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	if err := s.Replay(t.Context(), r.ID, callback("replayed")); err != nil {
+	if err := s.Replay(t.Context(), r.ID, newCallback("replayed")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Replay(t.Context(), r.ID, callback("again")); !errors.Is(err, store.ErrNotFound) {
+	if err := s.Replay(t.Context(), r.ID, newCallback("again")); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a second replay: %v, want ErrNotFound", err)
 	}
 	list, err := s.ListRejected(t.Context(), 10)
@@ -137,7 +138,7 @@ func TestAddressesAreRemembered(t *testing.T) {
 // No text of an error may quote a row.
 func TestErrorsHoldNoValues(t *testing.T) {
 	s := storetest.New(t)
-	c := callback("secret-workflow")
+	c := newCallback("secret-workflow")
 	mustInsert(t, s, c)
 	c.Body = []byte("SECRET-MARK")
 	err := s.InsertCallback(t.Context(), c)
@@ -177,7 +178,7 @@ func TestMigrateDownAndUpAgain(t *testing.T) {
 	if err := s.CheckSchema(t.Context()); err != nil {
 		t.Error(err)
 	}
-	mustInsert(t, s, callback("w"))
+	mustInsert(t, s, newCallback("w"))
 }
 
 func TestRequiredVersionIsTheLatestMigration(t *testing.T) {
@@ -249,8 +250,8 @@ func TestRoleReceiver(t *testing.T) {
 	if err := r.Ready(t.Context()); err != nil {
 		t.Errorf("ready: %v", err)
 	}
-	mustInsert(t, r, callback("w"))
-	if err := r.InsertRejected(t.Context(), &store.Rejected{ID: uuid.New(), ReceivedAt: time.Now(), Reason: "x"}); err != nil {
+	mustInsert(t, r, newCallback("w"))
+	if err := r.InsertRejected(t.Context(), &callback.Rejected{ID: uuid.New(), ReceivedAt: time.Now(), Reason: "x"}); err != nil {
 		t.Errorf("keep a rejected callback: %v", err)
 	}
 	addresses := []store.AllowlistAddress{{Host: "h", Addr: netip.MustParseAddr("192.0.2.1"), LastSeen: time.Now()}}

@@ -1,4 +1,4 @@
-package handler
+package callback
 
 import (
 	"encoding/json"
@@ -8,20 +8,18 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"callbackd/internal/store"
 )
 
-// referenceDecode is DecodeCallback once more: slow, with nothing but
-// encoding/json, and written to be read. What DecodeCallback gains in speed must
+// referenceDecode is Decode once more: slow, with nothing but
+// encoding/json, and written to be read. What Decode gains in speed must
 // not change what it says.
-func referenceDecode(body []byte) (Fields, error) {
+func referenceDecode(body []byte) (*Callback, error) {
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
 	if text == "" {
-		return Fields{}, ErrEmptyBody
+		return nil, ErrEmptyBody
 	}
 	if text[0] == '[' || text[0] == '"' {
-		return Fields{}, ErrNotACallback
+		return nil, ErrNotACallback
 	}
 	if text[0] == '{' && !strings.HasPrefix(text, "{%") {
 		return referenceJSON(strings.TrimSuffix(text, "="))
@@ -32,10 +30,10 @@ func referenceDecode(body []byte) (Fields, error) {
 // members are an object's members; the last of duplicate names holds.
 type members map[string]json.RawMessage
 
-func referenceJSON(text string) (Fields, error) {
+func referenceJSON(text string) (*Callback, error) {
 	top, err := referenceObject(text)
 	if err != nil {
-		return Fields{}, err
+		return nil, err
 	}
 	// What is no object has no members.
 	workflowExecution, _ := referenceObject(string(top["workflowExecution"]))
@@ -63,7 +61,7 @@ func referenceObject(text string) (members, error) {
 	return o, nil
 }
 
-func referenceForm(text string) (Fields, error) {
+func referenceForm(text string) (*Callback, error) {
 	top, workflowExecution, account := members{}, members{}, members{}
 	pairs := strings.Split(text, "&")
 	known := 0
@@ -72,7 +70,7 @@ func referenceForm(text string) (Fields, error) {
 		key, keyErr := url.QueryUnescape(key)
 		value, valueErr := url.QueryUnescape(value)
 		if keyErr != nil || valueErr != nil {
-			return Fields{}, ErrInvalidForm
+			return nil, ErrInvalidForm
 		}
 		known++
 		dottedOrBracketed := referenceKey.FindStringSubmatch(key)
@@ -106,7 +104,7 @@ func referenceForm(text string) (Fields, error) {
 			}
 		}
 	}
-	return Fields{}, ErrNotACallback
+	return nil, ErrNotACallback
 }
 
 var referenceKey = regexp.MustCompile(`(?s)^(workflowExecution|account)(?:\.(.*)|\[(.*)\])$`)
@@ -142,16 +140,16 @@ func referenceScalar(value json.RawMessage) string {
 
 var referenceID = regexp.MustCompile(`\A[A-Za-z0-9_-]{1,64}\z`)
 
-func referenceFields(top, workflowExecution, account members) (Fields, error) {
+func referenceFields(top, workflowExecution, account members) (*Callback, error) {
 	id := referenceScalar(workflowExecution["id"])
 	if id == "" {
-		return Fields{}, ErrMissingID
+		return nil, ErrMissingID
 	}
 	if !referenceID.MatchString(id) {
-		return Fields{}, ErrInvalidID
+		return nil, ErrInvalidID
 	}
-	text := func(o members, name string) string { return store.CleanText(referenceScalar(o[name])) }
-	f := Fields{
+	text := func(o members, name string) string { return CleanText(referenceScalar(o[name])) }
+	f := &Callback{
 		WorkflowExecutionID: id,
 		WorkflowStatus:      text(workflowExecution, "status"),
 		WorkflowHref:        text(workflowExecution, "href"),

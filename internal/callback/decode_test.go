@@ -1,14 +1,16 @@
-package handler
+package callback
 
 import (
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // guideExample is the callback in the guide's chapter "Callback", verbatim.
@@ -27,7 +29,9 @@ const guideExample = `{
 }
 `
 
-var guideFields = Fields{
+var cmpAddr = cmpopts.EquateComparable(netip.Addr{})
+
+var guideFields = &Callback{
 	WorkflowExecutionID: "22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
 	WorkflowStatus:      "PROCESSED",
 	WorkflowHref:        "https://retrieval.apac-1.jumio.ai/api/v1/accounts/11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx/workflow-executions/22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
@@ -100,11 +104,11 @@ func TestDecodeGuideExampleInAllForms(t *testing.T) {
 		"form, the last of duplicate keys holds":     "workflowExecution.id=old&account=%7B%22id%22%3A1%7D&" + guideForm(dotted),
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := DecodeCallback([]byte(body))
+			got, err := Decode([]byte(body))
 			if err != nil {
-				t.Fatalf("DecodeCallback: %v", err)
+				t.Fatalf("Decode: %v", err)
 			}
-			if diff := cmp.Diff(guideFields, got); diff != "" {
+			if diff := cmp.Diff(guideFields, got, cmpAddr); diff != "" {
 				t.Errorf("fields (-want +got):\n%s", diff)
 			}
 		})
@@ -115,121 +119,121 @@ func TestDecodeOddButValid(t *testing.T) {
 	sent := time.Date(2021, 1, 21, 14, 55, 1, 0, time.UTC)
 	for name, tc := range map[string]struct {
 		body string
-		want Fields
+		want *Callback
 	}{
 		"only the id": {
-			`{"workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"longest id": {
-			`{"workflowExecution":{"id":"` + strings.Repeat("Z", 64) + `"}}`, Fields{WorkflowExecutionID: strings.Repeat("Z", 64)},
+			`{"workflowExecution":{"id":"` + strings.Repeat("Z", 64) + `"}}`, &Callback{WorkflowExecutionID: strings.Repeat("Z", 64)},
 		},
 		"unknown status and unknown fields": {
 			`{"new":[{"a":null}],"workflowExecution":{"id":"a","status":"SOMETHING_NEW","later":{"b":[1]}},"account":{"z":1}}`,
-			Fields{WorkflowExecutionID: "a", WorkflowStatus: "SOMETHING_NEW"},
+			&Callback{WorkflowExecutionID: "a", WorkflowStatus: "SOMETHING_NEW"},
 		},
 		"definitionKey is a number": {
-			`{"workflowExecution":{"id":"a","definitionKey":10032}}`, Fields{WorkflowExecutionID: "a", DefinitionKey: "10032"},
+			`{"workflowExecution":{"id":"a","definitionKey":10032}}`, &Callback{WorkflowExecutionID: "a", DefinitionKey: "10032"},
 		},
 		"a number's text is kept verbatim": {
-			`{"workflowExecution":{"id":"a","definitionKey":1.50e+400}}`, Fields{WorkflowExecutionID: "a", DefinitionKey: "1.50e+400"},
+			`{"workflowExecution":{"id":"a","definitionKey":1.50e+400}}`, &Callback{WorkflowExecutionID: "a", DefinitionKey: "1.50e+400"},
 		},
 		"numbers where strings are expected": {
 			`{"userReference":7,"workflowExecution":{"id":12345678901234567890,"status":-1},"account":{"id":3}}`,
-			Fields{WorkflowExecutionID: "12345678901234567890", WorkflowStatus: "-1", AccountID: "3", UserReference: "7"},
+			&Callback{WorkflowExecutionID: "12345678901234567890", WorkflowStatus: "-1", AccountID: "3", UserReference: "7"},
 		},
 		"null, booleans, objects and arrays are absent": {
 			`{"callbackSentAt":{},"userReference":null,"workflowExecution":{"id":"a","status":true,"href":["x"],"definitionKey":{}},"account":"x"}`,
-			Fields{WorkflowExecutionID: "a"},
+			&Callback{WorkflowExecutionID: "a"},
 		},
 		"account is null": {
-			`{"workflowExecution":{"id":"a"},"account":null}`, Fields{WorkflowExecutionID: "a"},
+			`{"workflowExecution":{"id":"a"},"account":null}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"account is an array": {
-			`{"workflowExecution":{"id":"a"},"account":[{"id":"b"}]}`, Fields{WorkflowExecutionID: "a"},
+			`{"workflowExecution":{"id":"a"},"account":[{"id":"b"}]}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"account.id that is no id": {
-			`{"workflowExecution":{"id":"a"},"account":{"id":"../x"}}`, Fields{WorkflowExecutionID: "a", AccountID: "../x"},
+			`{"workflowExecution":{"id":"a"},"account":{"id":"../x"}}`, &Callback{WorkflowExecutionID: "a", AccountID: "../x"},
 		},
 		"names are matched exactly": {
 			`{"workflowExecution":{"id":"a","ID":"b","Status":"X"},"WorkflowExecution":{"id":"c"},"USERREFERENCE":"u"}`,
-			Fields{WorkflowExecutionID: "a"},
+			&Callback{WorkflowExecutionID: "a"},
 		},
 		"an escaped name is the name": {
-			`{"workflowExecution":{"\u0069d":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"workflowExecution":{"\u0069d":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"the last of duplicate names holds": {
 			`{"workflowExecution":{"id":"../","status":"OLD","id":"a"},"userReference":"1","userReference":"2"}`,
-			Fields{WorkflowExecutionID: "a", WorkflowStatus: "OLD", UserReference: "2"},
+			&Callback{WorkflowExecutionID: "a", WorkflowStatus: "OLD", UserReference: "2"},
 		},
 		"the last of duplicate objects holds, not their union": {
-			`{"workflowExecution":{"id":"a","status":"OLD"},"workflowExecution":{"id":"b"}}`, Fields{WorkflowExecutionID: "b"},
+			`{"workflowExecution":{"id":"a","status":"OLD"},"workflowExecution":{"id":"b"}}`, &Callback{WorkflowExecutionID: "b"},
 		},
 		"NUL in strings": {
-			`{"userReference":"a\u0000b","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a", UserReference: "a\ufffdb"},
+			`{"userReference":"a\u0000b","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a", UserReference: "a\ufffdb"},
 		},
 		"NUL in a form": {
-			"workflowExecution.id=a&userReference=a%00b", Fields{WorkflowExecutionID: "a", UserReference: "a\ufffdb"},
+			"workflowExecution.id=a&userReference=a%00b", &Callback{WorkflowExecutionID: "a", UserReference: "a\ufffdb"},
 		},
 		"lone surrogates": {
-			`{"userReference":"\ud800x\udc00","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a", UserReference: "\ufffdx\ufffd"},
+			`{"userReference":"\ud800x\udc00","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a", UserReference: "\ufffdx\ufffd"},
 		},
 		"invalid UTF-8": {
-			"{\"userReference\":\"\xff\",\"workflowExecution\":{\"id\":\"a\"}}", Fields{WorkflowExecutionID: "a", UserReference: "\ufffd"},
+			"{\"userReference\":\"\xff\",\"workflowExecution\":{\"id\":\"a\"}}", &Callback{WorkflowExecutionID: "a", UserReference: "\ufffd"},
 		},
 		"invalid UTF-8 in a form": {
-			"workflowExecution.id=a&userReference=%ff\xff", Fields{WorkflowExecutionID: "a", UserReference: "\ufffd"},
+			"workflowExecution.id=a&userReference=%ff\xff", &Callback{WorkflowExecutionID: "a", UserReference: "\ufffd"},
 		},
 		"escapes in strings": {
-			`{"workflowExecution":{"id":"\u0061","href":"https:\/\/x\/\"y\""}}`, Fields{WorkflowExecutionID: "a", WorkflowHref: `https://x/"y"`},
+			`{"workflowExecution":{"id":"\u0061","href":"https:\/\/x\/\"y\""}}`, &Callback{WorkflowExecutionID: "a", WorkflowHref: `https://x/"y"`},
 		},
 		"plus and percent in a form": {
-			"workflowExecution.id=a&userReference=b+c%2Bd", Fields{WorkflowExecutionID: "a", UserReference: "b c+d"},
+			"workflowExecution.id=a&userReference=b+c%2Bd", &Callback{WorkflowExecutionID: "a", UserReference: "b c+d"},
 		},
 		"deep but allowed nesting in an unknown field": {
 			`{"workflowExecution":{"id":"a"},"x":` + strings.Repeat("[", 9990) + strings.Repeat("]", 9990) + `}`,
-			Fields{WorkflowExecutionID: "a"},
+			&Callback{WorkflowExecutionID: "a"},
 		},
 		"objects in a form are null": {
-			"workflowExecution=null&account=null&workflowExecution.id=a&account.id=b", Fields{WorkflowExecutionID: "a", AccountID: "b"},
+			"workflowExecution=null&account=null&workflowExecution.id=a&account.id=b", &Callback{WorkflowExecutionID: "a", AccountID: "b"},
 		},
 		"account in a form is broken JSON": {
-			"workflowExecution.id=a&account=%7Bx", Fields{WorkflowExecutionID: "a"},
+			"workflowExecution.id=a&account=%7Bx", &Callback{WorkflowExecutionID: "a"},
 		},
 		"callbackSentAt without a fraction": {
-			`{"callbackSentAt":"2021-01-21T14:55:01Z","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a", CallbackSentAt: sent},
+			`{"callbackSentAt":"2021-01-21T14:55:01Z","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a", CallbackSentAt: sent},
 		},
 		"callbackSentAt with nanoseconds": {
 			`{"callbackSentAt":"2021-01-21T14:55:01.123456789Z","workflowExecution":{"id":"a"}}`,
-			Fields{WorkflowExecutionID: "a", CallbackSentAt: sent.Add(123456789)},
+			&Callback{WorkflowExecutionID: "a", CallbackSentAt: sent.Add(123456789)},
 		},
 		"callbackSentAt with an offset": {
-			`{"callbackSentAt":"2021-01-21T20:25:01.000+05:30","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a", CallbackSentAt: sent},
+			`{"callbackSentAt":"2021-01-21T20:25:01.000+05:30","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a", CallbackSentAt: sent},
 		},
 		"callbackSentAt in lower case": {
-			`{"callbackSentAt":" 2021-01-21t14:55:01z ","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a", CallbackSentAt: sent},
+			`{"callbackSentAt":" 2021-01-21t14:55:01z ","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a", CallbackSentAt: sent},
 		},
 		"callbackSentAt is an epoch": {
-			`{"callbackSentAt":1611240901,"workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"callbackSentAt":1611240901,"workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"callbackSentAt is not a date": {
-			`{"callbackSentAt":"2021-02-30T00:00:00Z","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"callbackSentAt":"2021-02-30T00:00:00Z","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"callbackSentAt in an absurd year": {
-			`{"callbackSentAt":"292277026596-01-01T00:00:00Z","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"callbackSentAt":"292277026596-01-01T00:00:00Z","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"callbackSentAt after year 9999": {
-			`{"callbackSentAt":"9999-12-31T23:59:59-14:00","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"callbackSentAt":"9999-12-31T23:59:59-14:00","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 		"callbackSentAt before year 1": {
-			`{"callbackSentAt":"0001-01-01T00:00:00+14:00","workflowExecution":{"id":"a"}}`, Fields{WorkflowExecutionID: "a"},
+			`{"callbackSentAt":"0001-01-01T00:00:00+14:00","workflowExecution":{"id":"a"}}`, &Callback{WorkflowExecutionID: "a"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := DecodeCallback([]byte(tc.body))
+			got, err := Decode([]byte(tc.body))
 			if err != nil {
-				t.Fatalf("DecodeCallback: %v", err)
+				t.Fatalf("Decode: %v", err)
 			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmpAddr); diff != "" {
 				t.Errorf("fields (-want +got):\n%s", diff)
 			}
 		})
@@ -297,13 +301,13 @@ func TestDecodeRefuses(t *testing.T) {
 		"1 MiB of opening brackets":               {`{"a":` + strings.Repeat("[", 1<<20), ErrInvalidJSON},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := DecodeCallback([]byte(tc.body))
+			got, err := Decode([]byte(tc.body))
 			var code DecodeError
 			if !errors.As(err, &code) || code != tc.want {
-				t.Errorf("DecodeCallback: error %v, want %v", err, tc.want)
+				t.Errorf("Decode: error %v, want %v", err, tc.want)
 			}
-			if diff := cmp.Diff(Fields{}, got); diff != "" {
-				t.Errorf("fields beside an error:\n%s", diff)
+			if got != nil {
+				t.Errorf("beside the error there is %+v", got)
 			}
 		})
 	}

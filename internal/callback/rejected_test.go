@@ -1,4 +1,4 @@
-package handler
+package callback
 
 import (
 	"errors"
@@ -8,16 +8,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"callbackd/internal/store"
 )
 
 func TestAccept(t *testing.T) {
-	r := &store.Rejected{
+	r := &Rejected{
 		ID: uuid.New(), ReceivedAt: time.Now(), SourceIP: netip.MustParseAddr("192.0.2.1"), Reason: "address_not_allowed",
 		ContentType: "text/x", Body: []byte("workflowExecution.id=w-1&workflowExecution.status=PROCESSED"),
 	}
-	c, err := Accept(r)
+	c, err := r.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,12 +31,12 @@ func TestAccept(t *testing.T) {
 		want DecodeError
 	}{
 		"no callback":     {"junk", ErrNotACallback},
-		"cut when kept":   {"workflowExecution.id=w-1&x=" + strings.Repeat("x", store.RejectedBodyLimit-27), ErrIncompleteBody},
+		"cut when kept":   {"workflowExecution.id=w-1&x=" + strings.Repeat("x", RejectedBodyLimit-27), ErrIncompleteBody},
 		"cut in the JSON": {`{"workflowExecution":{"id":"w`, ErrTruncatedJSON},
 		"empty":           {"", ErrEmptyBody},
 	} {
 		r.Body = []byte(tc.body)
-		if _, err := Accept(r); !errors.Is(err, tc.want) {
+		if _, err := r.Accept(); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}
 	}
