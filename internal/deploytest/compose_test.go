@@ -198,7 +198,7 @@ func (s *composeStack) checkConfinement(t *testing.T) {
 }
 
 // checkAddresses: nginx tells callbackd who calls, whatever the caller says, and
-// hides what is nobody's business.
+// passes on /readyz but nothing else that is not a callback.
 func (s *composeStack) checkAddresses(t *testing.T) {
 	id := s.postCallback(t, http.Header{"X-Forwarded-For": {"34.202.241.227"}})
 	if from := s.sourceOf(t, id); from != s.subnet+".1" {
@@ -217,12 +217,12 @@ func (s *composeStack) checkAddresses(t *testing.T) {
 		return nil
 	})
 	base, _, _ := strings.Cut(s.callbackURL, "/jumio/")
-	for _, path := range []string{"/jumio/callback", "/readyz", "/healthz", "/metrics", "/"} {
-		if code, _, _, err := s.send(http.MethodGet, base+path, "", nil); err != nil || code != http.StatusNotFound {
-			t.Errorf("GET %s through nginx: %d, %v, want 404", path, code, err)
+	for path, want := range map[string]int{"/readyz": 200, "/jumio/callback": 404, "/healthz": 404, "/metrics": 404, "/": 404} {
+		if code, _, _, err := s.send(http.MethodGet, base+path, "", nil); err != nil || code != want {
+			t.Errorf("GET %s through nginx: %d, %v, want %d", path, code, err, want)
 		}
 	}
-	composeChecked(t, "TLS at nginx, the callers' addresses behind it, a forged X-Forwarded-For without effect, 404 elsewhere")
+	composeChecked(t, "TLS at nginx, the callers' addresses behind it, a forged X-Forwarded-For without effect, /readyz answered, 404 elsewhere")
 }
 
 // postCallback posts a callback of its own through nginx, demands 200, waits until

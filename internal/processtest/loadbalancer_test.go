@@ -144,6 +144,7 @@ func (e example) test(t *testing.T) {
 	a, b := serve(t, e.settings(dsn)), serve(t, e.settings(dsn))
 	behind := startBalancer(t, e, address(a), address(b))
 	behind.checkAddresses(db)
+	behind.checkPaths()
 	behind.checkSize(db)
 	if e.checks {
 		behind.checkHealth(a, b)
@@ -160,6 +161,9 @@ func (e example) test(t *testing.T) {
 	b.kill()
 	if answer, err := behind.post(allowedClient, ""); err == nil && answer.code < 500 {
 		t.Errorf("without an instance: answered %d", answer.code)
+	}
+	if answer, err := behind.get("/readyz"); err == nil && answer.code < 500 {
+		t.Errorf("/readyz without an instance: answered %d", answer.code)
 	}
 	for _, l := range []*balancer{behind, besideWitness} {
 		if log := l.logs(); !strings.Contains(log, allowedClient) || strings.Contains(log, "0d6c5b1f2a9e") {
@@ -384,6 +388,40 @@ func (b *balancer) checkAddresses(db *database) {
 	for _, c := range callers {
 		c.CloseIdleConnections()
 	}
+}
+
+// checkPaths: from outside, anybody can ask whether a callback would be stored. A
+// balancer that looks at HTTP passes on nothing else but callbacks.
+func (b *balancer) checkPaths() {
+	b.t.Helper()
+	healthz := http.StatusNotFound
+	if b.e.tcp {
+		healthz = http.StatusOK
+	}
+	for path, want := range map[string]int{
+		secretPath: http.StatusMethodNotAllowed, "/readyz": http.StatusOK, "/healthz": healthz,
+		"/metrics": http.StatusNotFound, "/": http.StatusNotFound, secretPath + "/": http.StatusNotFound,
+	} {
+		a, err := b.get(path)
+		if err != nil {
+			b.t.Fatalf("GET %s: %v", path, err)
+		}
+		passed := a.header.Get("X-Request-Id") != ""
+		if a.code != want || passed != (b.e.tcp || want != http.StatusNotFound) {
+			b.t.Errorf("GET %s: answered %d, want %d (passed on: %t)", path, a.code, want, passed)
+		}
+		if path == "/readyz" && a.body != "ready\n" {
+			b.t.Errorf("GET %s: answered %q, want no details", path, a.body)
+		}
+	}
+}
+
+func (b *balancer) get(path string) (*answer, error) {
+	r, err := http.NewRequest(http.MethodGet, "https://"+publicName+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	return do(b.client(otherClient), r)
 }
 
 // checkSize: bodies up to the limit come through, larger ones get 413.
