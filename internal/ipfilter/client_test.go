@@ -24,7 +24,7 @@ func TestClientAddress(t *testing.T) {
 		real    = "X-Real-IP"
 		none    = "" // no client address
 		missing = detailHeaderMissing
-		garbage = detailHeaderRefused
+		garbage = detailUnreadable
 		trusted = detailAllTrusted
 	)
 	tests := []struct {

@@ -95,7 +95,7 @@ func TestRestartWhileDNSIsDown(t *testing.T) {
 	start(t, again)
 	for _, addr := range []string{oldV4, newV4, oldV6} {
 		if d := check(again, addr); !d.Allowed {
-			t.Errorf("%s refused after the restart", addr)
+			t.Errorf("%s rejected after the restart", addr)
 		}
 	}
 	c2.advance(grace) // the grace that began before the restart
@@ -133,7 +133,7 @@ func TestRememberedAddressThatIsNotPublicIsNotAllowed(t *testing.T) {
 	if diff := cmp.Diff([]string{oldV4, "192.168.1.1"}, allowed(f, oldV4, "127.0.0.1", "10.0.0.1", "::1", "192.168.1.1")); diff != "" {
 		t.Errorf("allowed (-want +got):\n%s", diff)
 	}
-	lines := logs.FilterMessage("remembered addresses are not public and left out").All()
+	lines := logs.FilterMessage("remembered addresses are ignored: they are not public").All()
 	if len(lines) != 1 || lines[0].ContextMap()["count"] != int64(3) {
 		t.Errorf("warned %v, want one line with a count of 3", lines)
 	}

@@ -1,12 +1,15 @@
 package ipfilter
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
 )
 
 const (
@@ -275,5 +278,37 @@ func TestJitter(t *testing.T) {
 		if d := withJitter(time.Minute); d < 54*time.Second || d > 66*time.Second {
 			t.Fatalf("%v is more than a tenth off a minute", d)
 		}
+	}
+}
+
+// The log says which addresses are allowed while DNS fails: at the first start
+// there are none to stay allowed, and one line says so for all host names.
+func TestLogWhileDNSFails(t *testing.T) {
+	server := startNameServer(t)
+	server.set(dns.TypeA, modeSERVFAIL)
+	server.set(dns.TypeAAAA, modeNXDOMAIN)
+	known := hostAddr{host, addrs(oldV4)[0]}
+	f, logs := newFilter(t, Config{
+		JumioIPs: []string{"us"}, JumioHosts: []string{"a.test", "b.test", host}, DNSServer: server.addr, DNSRefresh: time.Hour,
+	}, &memory{rows: map[hostAddr]Address{known: {Host: host, Addr: known.addr, LastSeen: time.Now()}}})
+	for range 2 { // only news is logged
+		f.refresh(t.Context())
+	}
+	got := map[string]any{}
+	for _, line := range logs.FilterLevelExact(zap.WarnLevel).All() {
+		fields := line.ContextMap()
+		if got[line.Message] != nil || !strings.Contains(fmt.Sprint(fields["ip4_error"]), server.addr+": server misbehaving") {
+			t.Errorf("%s: %v, want one line with the name server's error", line.Message, fields)
+		}
+		if got[line.Message] = fields["hosts"]; fields["host"] != nil {
+			got[line.Message] = fields["host"]
+		}
+	}
+	want := map[string]any{
+		"host name not resolved, its last addresses stay allowed":                                                       host,
+		"host names not resolved and none of their addresses known: only built-in and configured addresses are allowed": []any{"a.test", "b.test"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }

@@ -39,7 +39,7 @@ func wantSuspects(t *testing.T, f *Filter, logs *observer.ObservedLogs, want ...
 	t.Helper()
 	expected := ""
 	if len(want) > 0 {
-		expected = "# HELP callbackd_undeclared_proxy 1 for each private address that is refused and probably a load balancer missing in CALLBACKD_TRUSTED_PROXIES.\n# TYPE callbackd_undeclared_proxy gauge\n"
+		expected = "# HELP callbackd_undeclared_proxy 1 for each private address that is rejected and is probably a load balancer missing from CALLBACKD_TRUSTED_PROXIES.\n# TYPE callbackd_undeclared_proxy gauge\n"
 	}
 	for _, address := range want {
 		expected += fmt.Sprintf("callbackd_undeclared_proxy{address=%q} 1\n", address)
@@ -83,13 +83,13 @@ func TestUndeclaredProxy(t *testing.T) {
 		want  []string
 	}{
 		{"nobody", nil, nil},
-		{"two refusals are too few", times(2, balancer), nil},
+		{"two rejections are too few", times(2, balancer), nil},
 		{"three", times(3, balancer), []string{"172.16.0.5"}},
 		{"two balancers in turn", times(3, balancer, another), []string{"172.16.0.5", "172.16.0.6"}},
-		{"one of them with two refusals", append(times(3, balancer), times(2, another)...), []string{"172.16.0.5"}},
+		{"one of them with two rejections", append(times(3, balancer), times(2, another)...), []string{"172.16.0.5"}},
 		{"three private addresses, once each", []caller{balancer, another, {"172.16.0.7", ""}}, nil},
-		{"a public refusal in between", slices.Concat(times(2, balancer), []caller{public}, times(2, balancer)), nil},
-		{"a public refusal afterwards", append(times(9, balancer), public), nil},
+		{"a public rejection in between", slices.Concat(times(2, balancer), []caller{public}, times(2, balancer)), nil},
+		{"a public rejection afterwards", append(times(9, balancer), public), nil},
 		{"a trusted proxy without a client address afterwards", append(times(9, balancer), caller{"10.0.0.1", ""}), nil},
 		{"public addresses only", times(9, public), nil},
 		{"accepted callbacks through a declared balancer in between", times(3, balancer, caller{"10.0.0.1", jumio}), []string{"172.16.0.5"}},
@@ -113,7 +113,7 @@ func TestUndeclaredProxy(t *testing.T) {
 	}
 }
 
-// Accepted callbacks clear an address that has not been refused for a while,
+// Accepted callbacks clear an address that has not been rejected for a while,
 // and only then: while one of two balancers is undeclared, some are accepted.
 func TestSuspicionEnds(t *testing.T) {
 	f, logs := newFilter(t, Config{TrustedProxies: prefixes(t, testTrusted...), JumioIPs: []string{"us"}}, nil)
@@ -144,7 +144,7 @@ func TestSuspicionEnds(t *testing.T) {
 	wantSuspects(t, f, logs)
 }
 
-// The log tells the advice once, however many refusals follow, and what to do
+// The log tells the advice once, however many rejections follow, and what to do
 // fits what was seen.
 func TestUndeclaredProxyAdvice(t *testing.T) {
 	const address, alsoForward = "172.16.0.5", "pass the client's address on"
@@ -170,7 +170,7 @@ func TestUndeclaredProxyAdvice(t *testing.T) {
 			if len(lines) != 1 {
 				t.Fatalf("%d lines, want 1", len(lines))
 			}
-			hint := logs.FilterMessage("request refused").All()[0].ContextMap()["hint"].(string)
+			hint := logs.FilterMessage("request rejected").All()[0].ContextMap()["hint"].(string)
 			for _, text := range []string{lines[0].ContextMap()["advice"].(string), f.UndeclaredProxies(), hint} {
 				if strings.Contains(text, alsoForward) != tt.forward {
 					t.Errorf("%q", text)
@@ -193,19 +193,19 @@ func TestUndeclaredProxyAdviceWithTheProxyProtocol(t *testing.T) {
 
 	call(f, times(3, caller{"10.0.0.1", jumio})...)
 	wantSuspects(t, f, logs)
-	line := logs.FilterMessage("request refused").All()[0].ContextMap()
+	line := logs.FilterMessage("request rejected").All()[0].ContextMap()
 	if line["detail"] != detailNoSource || line["header_believed"] != false || line["hint"] != nil || line["address"] != "10.0.0.1" {
 		t.Errorf("logged %v", line)
 	}
 }
 
-// A balancer that speaks the PROXY protocol and is not declared is cut off
+// A balancer that speaks the PROXY protocol and is not declared has its connection closed
 // before there is a request.
 func TestUndeclaredProxyOfTheProxyProtocol(t *testing.T) {
 	f, logs := newFilter(t, Config{}, nil)
 	for range suspectAfter {
 		if err := f.checkProxySender(&net.TCPAddr{IP: net.ParseIP("172.16.0.5"), Port: 1}); err == nil {
-			t.Fatal("not cut off")
+			t.Fatal("not closed")
 		}
 	}
 	wantSuspects(t, f, logs, "172.16.0.5")

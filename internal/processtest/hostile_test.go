@@ -146,7 +146,7 @@ func checkTraces(t *testing.T, s *instance, db *database, took time.Duration) {
 		case entry.Msg == "callback" && entry.Outcome == "forbidden":
 			lines++
 			accounted += 1 + entry.Suppressed
-		case entry.Msg == "request refused":
+		case entry.Msg == "request rejected":
 			lines++
 		}
 	}

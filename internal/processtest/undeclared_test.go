@@ -66,7 +66,7 @@ func (i *instance) wantSuspect(t *testing.T, address string) {
 	logged, detail := "", "ready\n"
 	if address != "" {
 		logged = `"msg":"a trusted proxy is probably not declared","address":"` + address + `"`
-		detail = "ready; callbacks are refused, a trusted proxy is probably not declared: CALLBACKD_TRUSTED_PROXIES probably lacks " + address + "\n"
+		detail = "ready; callbacks are rejected, a trusted proxy is probably not declared: CALLBACKD_TRUSTED_PROXIES probably lacks " + address + "\n"
 	} else if strings.Contains(i.stderr.String(), "not declared") {
 		t.Errorf("the log says that a proxy is not declared:\n%s", tail(i.stderr.String()))
 	}

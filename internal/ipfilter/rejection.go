@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	refusalsPerSecond = 5
-	// maxLoggedHeader is how many bytes of a header's text are logged. The right
-	// end is kept, because the right end decides.
+	rejectedPerSecond = 5
+	// maxLoggedHeader is how many bytes of a header are logged, from its right
+	// end, because that decides.
 	maxLoggedHeader = 512
 )
 
-// refusalLog writes a few lines a second and counts the rest, so that a flood of
-// refused requests does not become a flood of log lines.
-type refusalLog struct {
+// rejectionLog writes a few lines a second and counts the rest, so that a flood of
+// rejected requests does not flood the log.
+type rejectionLog struct {
 	log        *zap.Logger
 	limiter    *rate.Limiter
 	suppressed atomic.Int64
 }
 
-func newRefusalLog(log *zap.Logger) *refusalLog {
-	return &refusalLog{log: log, limiter: rate.NewLimiter(refusalsPerSecond, refusalsPerSecond)}
+func newRejectionLog(log *zap.Logger) *rejectionLog {
+	return &rejectionLog{log: log, limiter: rate.NewLimiter(rejectedPerSecond, rejectedPerSecond)}
 }
 
-// warn logs the message, unless there were too many; fields is called only then.
-func (l *refusalLog) warn(message string, fields func() []zap.Field) {
+// warn logs the message unless there are too many; only then does it call fields.
+func (l *rejectionLog) warn(message string, fields func() []zap.Field) {
 	if !l.limiter.Allow() {
 		l.suppressed.Add(1)
 		return
@@ -40,8 +40,8 @@ func (l *refusalLog) warn(message string, fields func() []zap.Field) {
 	l.log.Warn(message, append(fields(), zap.Int64("suppressed", l.suppressed.Swap(0)))...)
 }
 
-func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail, advice string) {
-	f.refusals.warn("request refused", func() []zap.Field {
+func (f *Filter) logRejected(r *http.Request, d Decision, peer netip.Addr, detail, advice string) {
+	f.rejected.warn("request rejected", func() []zap.Field {
 		believed := contains(f.client.trusted, peer)
 		fields := []zap.Field{
 			zap.String("reason", d.Reason),
@@ -59,8 +59,8 @@ func (f *Filter) logRefusal(r *http.Request, d Decision, peer netip.Addr, detail
 	})
 }
 
-// advice is what to do if addr, which is refused, is a load balancer's; empty
-// when it is not private.
+// advice returns what to do if addr, which is rejected, is a load balancer's;
+// empty if addr is not private.
 func (f *Filter) advice(r *http.Request, peer, addr netip.Addr) string {
 	if !private(addr) {
 		return ""
@@ -70,7 +70,7 @@ func (f *Filter) advice(r *http.Request, peer, addr netip.Addr) string {
 	}
 	named := f.client.chain(r.Header)
 	if addr != peer {
-		// Those whom addr speaks for stand to the left of it.
+		// Its clients are to the left of it.
 		i := len(named) - 1
 		for i > 0 && named[i] != addr.String() {
 			i--
@@ -83,7 +83,7 @@ func (f *Filter) advice(r *http.Request, peer, addr netip.Addr) string {
 	return adviceForward
 }
 
-// hint names the most common mistake where it is possible.
+// hint names the most common mistake, if this may be it.
 func hint(addr netip.Addr, advice string) []zap.Field {
 	if advice == "" {
 		return nil
@@ -91,8 +91,8 @@ func hint(addr netip.Addr, advice string) []zap.Field {
 	return []zap.Field{zap.String("hint", "if this is a load balancer: "+fmt.Sprintf(advice, addr))}
 }
 
-// printable escapes, as in a Go string, what a terminal may obey or show as
-// something else: the JSON encoder of the log lets most of Unicode through.
+// printable escapes, as in a Go string, everything that a terminal may obey or
+// display misleadingly: the log's JSON encoder lets most of Unicode through.
 func printable(s string) string {
 	special := func(r rune) bool { return r < ' ' || r > '~' }
 	if !strings.ContainsFunc(s, special) {
