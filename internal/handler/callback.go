@@ -7,23 +7,22 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 
 	"callbackd/internal/callback"
 )
 
 const (
-	// retryAfter is what a refused sender is told to wait, in seconds.
-	retryAfter = 10
-	// reasonMalformed is what the reason of a body that is no callback begins with.
+	// retryAfter is how many seconds the sender is asked to wait after a 503.
+	retryAfter = "10"
+	// reasonMalformed begins the reason for rejecting a body that is not a callback.
 	reasonMalformed = "malformed: "
 )
 
-// callback is the way of one callback: who is calling, is it a callback, one
-// durable insert, 200.
+// callback handles one callback: it checks the address, reads, decodes and stores
+// the body, and answers 200 once it is durable.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(w)
-	x.outcome = outcomeUnavailable // what a panic below leaves
+	x.outcome = outcomeUnavailable // unless the code below gets further
 
 	x.addr, x.reason = h.opt.Check(r)
 	if x.reason != "" {
@@ -49,14 +48,14 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	// A callback that has arrived is stored even when nobody waits for the
-	// answer any more.
+	// A callback that has arrived is stored even if nobody waits for the answer
+	// any more.
 	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
 	c.ContentType, c.Body = callback.CleanText(r.Header.Get("Content-Type")), body
 	spooled, err := h.opt.Store.InsertCallback(context.WithoutCancel(r.Context()), c)
 	if err != nil {
 		x.err = err
-		x.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		x.Header().Set("Retry-After", retryAfter)
 		x.problem(http.StatusServiceUnavailable, "")
 		return
 	}
@@ -67,15 +66,15 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	x.WriteHeader(http.StatusOK)
 }
 
-// readBody returns the whole body, or answers and returns false.
+// readBody returns the whole body; or it answers and returns false.
 func (h *Handler) readBody(x *exchange, r *http.Request) ([]byte, bool) {
 	if r.ContentLength > h.opt.MaxBodyBytes {
 		x.Header().Set("Connection", "close")
 		h.tooLarge(x)
 		return nil, false
 	}
-	// With the server's own ResponseWriter, MaxBytesReader makes it close the
-	// connection when there is more than the limit.
+	// Given the server's own ResponseWriter, MaxBytesReader makes it close the
+	// connection if the body is larger.
 	body, err := readAll(http.MaxBytesReader(x.ResponseWriter, r.Body, h.opt.MaxBodyBytes), r.ContentLength)
 	x.bytes = len(body)
 	var tooLarge *http.MaxBytesError
@@ -95,14 +94,13 @@ func (h *Handler) readBody(x *exchange, r *http.Request) ([]byte, bool) {
 	return nil, false
 }
 
-// readAll is io.ReadAll with a buffer of the announced size, as far as an
-// announcement is to be believed.
+// readAll is io.ReadAll with a buffer of the announced size, up to 64 KiB.
 func readAll(r io.Reader, announced int64) ([]byte, error) {
-	const mostBelieved = 64 << 10
+	const largest = 64 << 10
 	var buf bytes.Buffer
 	if announced > 0 {
-		// ReadFrom wants MinRead bytes more to find the end.
-		buf.Grow(int(min(announced, mostBelieved)) + bytes.MinRead)
+		// ReadFrom needs MinRead more bytes to find the end.
+		buf.Grow(int(min(announced, largest)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(r)
 	return buf.Bytes(), err
@@ -113,22 +111,22 @@ func (h *Handler) tooLarge(x *exchange) {
 	x.problem(http.StatusRequestEntityTooLarge, "")
 }
 
-// malformed answers 400, or 408 to a body that was too slow.
+// malformed answers 400, or 408 if the body was too slow.
 func (h *Handler) malformed(x *exchange, r *http.Request, body []byte, status int, err error) {
 	x.outcome, x.reason = outcomeMalformed, reasonMalformed+err.Error()
-	// Of a body that was cut off, only what came is worth keeping.
+	// If nothing arrived of an incomplete body, there is nothing to keep.
 	if len(body) > 0 || !errors.Is(err, callback.ErrIncompleteBody) {
 		h.keepRejected(x, r, body)
 	}
 	x.problem(status, err.Error())
 }
 
-// forbidden refuses a client by its address. The body is read only when it will
-// be kept, so that a flood costs little.
+// forbidden rejects a client by its address. It reads the body only if it keeps
+// it, so that a flood costs little.
 func (h *Handler) forbidden(x *exchange, r *http.Request) {
 	x.outcome = outcomeForbidden
 	if h.ofOthers.take(x.start, x.addr) {
-		// Whatever came before an error is kept.
+		// Whatever arrived before an error is kept.
 		body, _ := readAll(io.LimitReader(r.Body, callback.RejectedBodyLimit), r.ContentLength)
 		x.bytes = len(body)
 		h.insertRejected(x, r, body)

@@ -156,7 +156,7 @@ func TestOddRequests(t *testing.T) {
 
 		// Pipelining: each request gets its answer, in their order.
 		"three callbacks at once":       {strings.Repeat(post(length(small), small), 3), []int{ok, ok, ok, ok}, 3},
-		"a refused one between":         {post(length(small), small) + post(length("{}"), "{}") + post(length(small), small), []int{ok, 400, ok, ok}, 2},
+		"a rejected one between":        {post(length(small), small) + post(length("{}"), "{}") + post(length(small), small), []int{ok, 400, ok, ok}, 2},
 		"another path between":          {post(length(small), small) + line("POST /x HTTP/1.1") + post(length(small), small), []int{ok, 404, ok, ok}, 2},
 		"behind broken framing":         {post(length(small)+"Content-Length: 5\r\n", small) + post(length(small), small), []int{400}, 0},
 		"behind one that wants the end": {post("Connection: close\r\n"+length(small), small) + post(length(small), small), []int{ok}, 1},

@@ -15,7 +15,7 @@ import (
 )
 
 // from makes the address check see each address in its turn; those that are not
-// allowedAddr are refused.
+// allowedAddr are rejected.
 func from(s *setup, address *netip.Addr) {
 	s.options.Check = func(*http.Request) (netip.Addr, string) {
 		if *address == allowedAddr {

@@ -112,9 +112,9 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // A client that is told to send its body and never does, and one that expects
-// and is refused by its address.
+// and is rejected by its address.
 func TestExpectContinueAndNothingComes(t *testing.T) {
-	for name, change := range map[string]func(*setup){"allowed": nil, "refused": refuse} {
+	for name, change := range map[string]func(*setup){"allowed": nil, "refused": rejectAll} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, func(s *setup) {
 				if change != nil {
@@ -176,7 +176,7 @@ func TestClientAbortsMidBody(t *testing.T) {
 		conn := r.dial()
 		r.send(conn, head+"Content-Length: 500\r\n\r\n")
 		_ = conn.Close()
-		eventually(t, "the refusal is counted", func() bool {
+		eventually(t, "the rejection is counted", func() bool {
 			outcomes, _ := r.outcomes()
 			return outcomes["malformed"] == 1
 		})
@@ -229,7 +229,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 
 func TestSlowBodyOfARefusedClientIsCutOff(t *testing.T) {
 	r := start(t, func(s *setup) {
-		refuse(s)
+		rejectAll(s)
 		s.tune = slowBody
 	})
 	a := r.raw("POST", head+"Content-Length: 500\r\n\r\n"+guideExample[:100])

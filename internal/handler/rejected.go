@@ -9,16 +9,15 @@ import (
 	"callbackd/internal/callback"
 )
 
-// keepRejected keeps a refused request of an allowed address before it is
-// answered, if there is room.
+// keepRejected keeps a rejected request from an allowed address, if there is room.
 func (h *Handler) keepRejected(x *exchange, r *http.Request, body []byte) {
 	if h.ofAllowed.take(x.start, x.addr) {
 		h.insertRejected(x, r, body)
 	}
 }
 
-// insertRejected stores a refused request. That it fails is logged; the answer
-// stays what it is.
+// insertRejected stores a rejected request. A failure is logged and does not change
+// the answer.
 func (h *Handler) insertRejected(x *exchange, r *http.Request, body []byte) {
 	err := h.opt.Store.InsertRejected(context.WithoutCancel(r.Context()), &callback.Rejected{
 		ID:          x.id,

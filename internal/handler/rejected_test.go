@@ -55,7 +55,7 @@ func TestRejectedAreKeptUpToTheHourlyLimit(t *testing.T) {
 
 func TestRejectedPerHourZeroKeepsNone(t *testing.T) {
 	r := start(t, func(s *setup) {
-		refuse(s)
+		rejectAll(s)
 		s.options.RejectedPerHour = 0
 	})
 	r.post(guideExample).checkProblem(t, http.StatusForbidden, "")
@@ -64,7 +64,7 @@ func TestRejectedPerHourZeroKeepsNone(t *testing.T) {
 	}
 }
 
-// A refused address is not listened to for longer than what is kept of its body
+// A rejected address is not listened to for longer than what is kept of its body
 // takes; beyond the hourly limit, not at all.
 func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
 	for name, tc := range map[string]struct{ perHour, sent, kept int }{
@@ -73,7 +73,7 @@ func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, func(s *setup) {
-				refuse(s)
+				rejectAll(s)
 				s.options.RejectedPerHour = tc.perHour
 				s.tune = func(h *Handler, _ *http.Server) { h.bodyTimeout = time.Hour }
 			})
@@ -91,7 +91,7 @@ func TestRejectedBodyIsCut(t *testing.T) {
 	body := "x" + strings.Repeat("y", callback.RejectedBodyLimit)
 	for name, change := range map[string]func(*setup){
 		"400":                nil,
-		"403, address":       refuse,
+		"403, address":       rejectAll,
 		"403, userReference": func(s *setup) { s.options.UserReferenceKey = "key" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +131,7 @@ func TestRejectedThatCannotBeKeptChangesNoAnswer(t *testing.T) {
 		status int
 	}{
 		"400": {nil, http.StatusBadRequest},
-		"403": {refuse, http.StatusForbidden},
+		"403": {rejectAll, http.StatusForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, tc.change)
@@ -149,7 +149,7 @@ func TestRejectedThatCannotBeKeptChangesNoAnswer(t *testing.T) {
 func TestRefusalsAreLoggedAFewASecond(t *testing.T) {
 	c := newClock(time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC))
 	r := start(t, func(s *setup) {
-		refuse(s)
+		rejectAll(s)
 		s.options.Now = c.now
 		s.options.RejectedPerHour = 0
 	})
@@ -164,19 +164,19 @@ func TestRefusalsAreLoggedAFewASecond(t *testing.T) {
 			r.get("http://" + r.addr + callbackPath)
 		}
 	}
-	if n := r.logs.Len(); n != 2*refusalLines {
-		t.Errorf("%d lines for %d refusals, want %d", n, requests, 2*refusalLines)
+	if n := r.logs.Len(); n != 2*rejectedLines {
+		t.Errorf("%d lines for %d rejections, want %d", n, requests, 2*rejectedLines)
 	}
 	c.add(time.Second)
 	r.post("{}")
 	lines := r.logs.All()
 	last := lines[len(lines)-1].ContextMap()
-	if last["suppressed"] != int64(requests-2*refusalLines) {
+	if last["suppressed"] != int64(requests-2*rejectedLines) {
 		t.Errorf("the next line is %v, want it to say how many were suppressed", last)
 	}
 }
 
-// Every refusal is counted by its code, and by nothing that a caller could make
+// Every rejection is counted by its code, and by nothing that a caller could make
 // up.
 func TestRefusalsAreCountedByReason(t *testing.T) {
 	reason := ""

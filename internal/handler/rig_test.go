@@ -175,8 +175,8 @@ func listen(t testing.TB, server *http.Server) string {
 	return l.Addr().String()
 }
 
-// refuse makes the address check refuse everybody.
-func refuse(s *setup) {
+// rejectAll makes the address check reject everybody.
+func rejectAll(s *setup) {
 	s.options.Check = func(*http.Request) (netip.Addr, string) {
 		return netip.MustParseAddr("192.0.2.1"), "address_not_allowed"
 	}

@@ -87,7 +87,7 @@ func TestNothingLeaks(t *testing.T) {
 	send("POST", path, "MARKforbidden", valid)
 	send("GET", "/readyz?MARKquery", "", "")
 	metrics := r.get("http://" + r.admin + "/metrics").body
-	// What net/http itself refuses goes to the server's error log.
+	// What net/http itself rejects goes to the server's error log.
 	r.raw("POST", "POST "+path+" HTTP/1.1\r\nHost: x\r\nMARK header: 1\r\n\r\n")
 
 	outcomes, _ := r.outcomes()
