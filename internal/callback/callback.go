@@ -14,29 +14,30 @@ import (
 	"github.com/google/uuid"
 )
 
-// Callback is one delivery of a callback (guide, "Callback Parameters"). A field
-// is empty or zero where the callback does not have it.
+// Callback is one delivery of a callback (guide, "Callback Parameters"). A field is
+// empty or zero if the callback does not have it. The JSON names are those of the
+// spool's records.
 type Callback struct {
 	// ID is a UUIDv7; it is also the request id of the delivery.
-	ID         uuid.UUID
-	ReceivedAt time.Time
+	ID         uuid.UUID `json:"id"`
+	ReceivedAt time.Time `json:"received_at"`
 	// SourceIP is the client's address.
-	SourceIP netip.Addr
+	SourceIP netip.Addr `json:"source_ip"`
 	// ContentType is the request's Content-Type header, unparsed.
-	ContentType string
-	// Body holds the bytes as they came.
-	Body []byte
+	ContentType string `json:"content_type,omitempty"`
+	// Body holds the bytes as they were sent.
+	Body []byte `json:"-"`
 
-	WorkflowExecutionID string
+	WorkflowExecutionID string `json:"workflow_execution_id"`
 	// WorkflowStatus is an open string: Jumio adds statuses.
-	WorkflowStatus string
-	WorkflowHref   string
-	DefinitionKey  string
-	AccountID      string
-	AccountHref    string
-	UserReference  string
-	// CallbackSentAt is in UTC; it is also zero when it was unreadable.
-	CallbackSentAt time.Time
+	WorkflowStatus string `json:"workflow_status,omitempty"`
+	WorkflowHref   string `json:"workflow_href,omitempty"`
+	DefinitionKey  string `json:"definition_key,omitempty"`
+	AccountID      string `json:"account_id,omitempty"`
+	AccountHref    string `json:"account_href,omitempty"`
+	UserReference  string `json:"user_reference,omitempty"`
+	// CallbackSentAt is in UTC; it is also zero if it was unreadable.
+	CallbackSentAt time.Time `json:"callback_sent_at"`
 }
 
 // The most characters that are kept of each field; the body keeps everything.

@@ -15,7 +15,7 @@ import (
 // stranger is a user and a group that no test runs as.
 const stranger = 54321
 
-// What others may write to or replace is refused, in one line that names it.
+// What others may write to or replace is rejected, in one line that names it.
 func TestRefusedDirectory(t *testing.T) {
 	for name, tc := range map[string]struct {
 		prepare func(t *testing.T, base, dir string) error
