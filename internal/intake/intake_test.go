@@ -67,7 +67,7 @@ func TestWithoutSpoolAndDatabase(t *testing.T) {
 	i.Run(t.Context()) // has nothing to do
 }
 
-// While the database is away the spool takes callbacks until it is full, and a
+// During an outage the spool takes callbacks until it is full, and a
 // rejected callback waits for nobody.
 func TestWithSpoolWithoutDatabase(t *testing.T) {
 	i, err := start(t, t.TempDir(), 10_000)
@@ -132,7 +132,7 @@ func TestBackAlthoughTheSpoolFails(t *testing.T) {
 	i.spool, i.o.Check = broken, func(context.Context) error { return nil }
 	pause := i.step(t.Context())
 	i.spool = working
-	if a := i.away.Load(); a != nil || pause != probeInterval {
-		t.Errorf("the database still counts as away: %v, next step after %s", a, pause)
+	if out := i.outage.Load(); out != nil || pause != checkInterval {
+		t.Errorf("the outage goes on: %v, next step after %s", out, pause)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"callbackd/internal/spool"
 )
 
-// TestDrain: a spool of many callbacks is moved into Postgres while fresh
+// TestDrain: a spool of many callbacks is drained into Postgres while fresh
 // ones are stored beside that. The process is killed in the middle, and all the
 // same each callback is stored once. Its memory does not grow with the spool.
 func TestDrain(t *testing.T) {
@@ -30,13 +30,13 @@ func TestDrain(t *testing.T) {
 	s := serve(t, spooling(dsn, dir))
 	eventually(t, patience, func() error {
 		if n := moved(); n < spooled/10 {
-			return fmt.Errorf("%d callbacks are moved", n)
+			return fmt.Errorf("%d callbacks are drained", n)
 		}
 		return nil
 	})
 	s.kill()
 	if n := moved(); n >= spooled {
-		t.Errorf("killed after all %d had been moved", n)
+		t.Errorf("killed after all %d had been drained", n)
 	}
 
 	s = serve(t, spooling(dsn, dir))

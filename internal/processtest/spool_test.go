@@ -71,7 +71,7 @@ func (i *instance) postAll(from, to int) {
 
 func spooledID(n int) string { return fmt.Sprintf("spooled-%03d", n) }
 
-// awaitEmptySpool waits until everything has been moved.
+// awaitEmptySpool waits until the spool is drained.
 func (i *instance) awaitEmptySpool() {
 	i.t.Helper()
 	eventually(i.t, patience, func() error {
@@ -96,7 +96,7 @@ func (db *database) wantInOrder(n int) {
 		db.t.Errorf("jumio.callbacks (-want +got):\n%s", diff)
 	}
 	if got := db.texts(`SELECT workflow_execution_id FROM callbackd.callbacks WHERE workflow_execution_id <> 'spooled-001' ORDER BY ctid`); n > 1 && got[0] > got[len(got)-1] {
-		db.t.Errorf("they were not moved in order")
+		db.t.Errorf("they were not drained in order")
 	}
 	if queued := db.count(`SELECT count(*) FROM callbackd.inbox`); queued != n {
 		db.t.Errorf("%d callbacks wait for promotion, want %d", queued, n)
@@ -357,7 +357,7 @@ func TestUnstorableCallback(t *testing.T) {
 	m := s.metrics(t)
 	for outcome, want := range map[string]float64{"rejected": 2, "unstorable": 1} {
 		if got := m[fmt.Sprintf("callbackd_spool_moved_total{outcome=%q}", outcome)]; got != want {
-			t.Errorf("%v callbacks were moved as %s, want %v", got, outcome, want)
+			t.Errorf("%v callbacks were drained as %s, want %v", got, outcome, want)
 		}
 	}
 	s.stop(terminate)

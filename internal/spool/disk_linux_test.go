@@ -57,7 +57,7 @@ func remove(t *testing.T, path string) {
 const (
 	refuses = "the spool's disk does not take callbacks"
 	takes   = "the spool's disk takes callbacks again"
-	noPlace = "could not save the position of the spool: after a restart callbacks are moved again, which stores none twice"
+	noPlace = "could not save the position of the spool: after a restart callbacks are drained again, which stores none twice"
 )
 
 // A spool opens on a full disk, gives out what it holds and so makes room.
