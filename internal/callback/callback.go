@@ -1,8 +1,8 @@
-// Package callback says what a callback of Jumio's is: its fields and their
-// limits, what its body may look like, the syntax of ids, and the signature that
-// its userReference may carry. It also says what is kept of a rejected one.
+// Package callback defines Jumio's callback: its fields and their limits, the forms
+// of its body, the syntax of ids, and the signature of a userReference; and what is
+// kept of a rejected callback.
 //
-// It stores nothing, and knows neither HTTP nor SQL.
+// It stores nothing and knows no HTTP or SQL.
 package callback
 
 import (
@@ -40,8 +40,8 @@ type Callback struct {
 	CallbackSentAt time.Time `json:"callback_sent_at"`
 }
 
-// The most characters that are kept of each field; the body keeps everything.
-// Jumio's own are far shorter: a userReference has 100 at most, an href some 170.
+// How many characters of each field are kept; the body keeps everything. Jumio's
+// are far shorter: a userReference has at most 100, an href about 170.
 const (
 	maxStatus        = 64
 	maxDefinitionKey = 64
@@ -51,24 +51,23 @@ const (
 	maxReason        = 256
 )
 
-// Bound makes the callback fit the database's columns, whatever was sent. A
-// status, definition key or Content-Type that is too long is cut off. An account
-// id that is not valid, and a reference or href that is too long, is dropped: a
-// part of it would name something else.
+// Bound makes the callback fit the database's columns. It truncates a status,
+// definition key or Content-Type that is too long, and drops an invalid account id
+// and a reference or href that is too long: a part of it would name something else.
 func (c *Callback) Bound() {
 	if !ValidID(c.AccountID) {
 		c.AccountID = ""
 	}
-	c.WorkflowStatus = cut(c.WorkflowStatus, maxStatus)
-	c.DefinitionKey = cut(c.DefinitionKey, maxDefinitionKey)
-	c.ContentType = cut(c.ContentType, maxContentType)
+	c.WorkflowStatus = truncate(c.WorkflowStatus, maxStatus)
+	c.DefinitionKey = truncate(c.DefinitionKey, maxDefinitionKey)
+	c.ContentType = truncate(c.ContentType, maxContentType)
 	c.UserReference = dropOver(c.UserReference, maxUserReference)
 	c.WorkflowHref = dropOver(c.WorkflowHref, maxHref)
 	c.AccountHref = dropOver(c.AccountHref, maxHref)
 }
 
-// ValidID reports whether s has the syntax of Jumio's ids,
-// ^[A-Za-z0-9_-]{1,64}$. The guide's own examples, UUIDs made of x, have it too.
+// ValidID reports whether s has the syntax of Jumio's ids, ^[A-Za-z0-9_-]{1,64}$,
+// which the guide's examples, UUIDs with x for digits, also have.
 func ValidID(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
@@ -89,8 +88,8 @@ func CleanText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// cut keeps the first characters of s, as they are stored.
-func cut(s string, most int) string {
+// truncate returns the first characters of s, as they are stored.
+func truncate(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
@@ -105,7 +104,7 @@ func cut(s string, most int) string {
 	return s
 }
 
-// dropOver returns s, or "" if it has more characters than most.
+// dropOver returns s, or "" if it has more than most characters.
 func dropOver(s string, most int) string {
 	if len(s) <= most || utf8.RuneCountInString(CleanText(s)) <= most {
 		return s

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// DecodeError says why a body is no callback: one of the codes below. It never
-// holds anything of the body.
+// DecodeError says why a body is not a callback: one of the codes below. It never
+// contains any of the body.
 type DecodeError string
 
 // The codes of a DecodeError. In a rejected callback's reason they follow
@@ -28,7 +28,7 @@ const (
 	ErrInvalidForm DecodeError = "invalid_form"
 	// ErrNotACallback: neither a JSON object nor a form with a callback's fields.
 	ErrNotACallback DecodeError = "not_a_callback"
-	// ErrMissingID: no workflowExecution.id, or one that is no string or number.
+	// ErrMissingID: no workflowExecution.id, or neither a string nor a number.
 	ErrMissingID DecodeError = "missing_workflow_execution_id"
 	// ErrInvalidID: a workflowExecution.id that is not a ValidID.
 	ErrInvalidID DecodeError = "invalid_workflow_execution_id"
@@ -39,15 +39,14 @@ const (
 
 func (e DecodeError) Error() string { return string(e) }
 
-// Decode reads what a callback's body says, in all the forms in which it may
-// come, whatever its Content-Type: JSON; a form with dotted or bracketed keys or
-// with JSON-valued fields; a form whose single key or value is the whole JSON
-// text. Names are matched exactly; the last of duplicates counts. A field that is
-// neither a string nor a number is empty.
+// Decode reads a callback's body in any of its forms, whatever the Content-Type:
+// JSON; a form with dotted or bracketed keys or with JSON-valued fields; a form whose
+// only key or value is the whole JSON text. Names are matched exactly; of duplicates,
+// the last one counts. A field that is neither a string nor a number is empty.
 //
-// The id is valid; the other fields are not bounded yet, but valid UTF-8 without
-// NUL. How the callback came is left empty: ID, ReceivedAt, SourceIP,
-// ContentType and Body. An error is a DecodeError.
+// The workflow execution's id is valid, and all strings are valid UTF-8 without NUL;
+// Bound has yet to limit the other fields. ID, ReceivedAt, SourceIP, ContentType and
+// Body are left empty. The error is a DecodeError.
 func Decode(body []byte) (*Callback, error) {
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
 	switch {
@@ -56,8 +55,8 @@ func Decode(body []byte) (*Callback, error) {
 	case text[0] == '[' || text[0] == '"':
 		return nil, ErrNotACallback
 	case text[0] == '{' && !strings.HasPrefix(text, "{%"):
-		// A form whose single key is the JSON text, not percent-encoded, has at
-		// most a "=" at its end.
+		// In a form whose only key is the JSON text, not percent-encoded, at most a
+		// "=" follows.
 		return decodeJSON(strings.TrimSuffix(text, "="))
 	default:
 		return decodeForm(text)
@@ -70,7 +69,7 @@ const (
 	account           = "account"
 )
 
-// draft is a callback whose fields are as they are written in its body.
+// draft is a callback with its fields as written in the body.
 type draft struct {
 	Callback
 	callbackSentAt string
@@ -130,7 +129,7 @@ func (d *draft) setFormField(key, value string) bool {
 		d.set(key, value, nil)
 		return true
 	case workflowExecution, account:
-		members, _ := decodeObject(value) // none where it is no JSON object
+		members, _ := decodeObject(value) // none if it is not a JSON object
 		d.set(key, "", members)
 		return true
 	}
@@ -159,11 +158,11 @@ func memberName(key, object string) (string, bool) {
 	return "", false
 }
 
-// object is a JSON object. No struct, because encoding/json ignores case when it
-// fills one. Like jsonb, it keeps the last of duplicate names.
+// object is a JSON object. It is not a struct because encoding/json ignores case when
+// it fills one. Like jsonb, it keeps the last of duplicate names.
 type object = map[string]any
 
-// decodeObject returns an object that is not nil, or a DecodeError.
+// decodeObject returns an object, or nil and a DecodeError.
 func decodeObject(text string) (object, error) {
 	o := object{}
 	dec := json.NewDecoder(strings.NewReader(text))
@@ -180,8 +179,8 @@ func decodeObject(text string) (object, error) {
 	return o, nil
 }
 
-// scalar is a JSON string's content or a number's text as it was written. Other
-// values are empty: an odd value in one field must not lose a callback.
+// scalar returns a JSON string's content, or a number as it was written. For other
+// values it returns "": one odd field must not cost the callback.
 func scalar(value any) string {
 	switch v := value.(type) {
 	case string:
@@ -193,8 +192,7 @@ func scalar(value any) string {
 	}
 }
 
-// set replaces a member of the callback, by text where it is a scalar, otherwise
-// by members.
+// set replaces a member of the callback: a scalar by text, an object by members.
 func (d *draft) set(name, text string, members object) {
 	switch name {
 	case "callbackSentAt":

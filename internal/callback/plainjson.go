@@ -10,10 +10,10 @@ import (
 // mostPlainNesting is far more than a callback has.
 const mostPlainNesting = 100
 
-// readPlainJSON reads what a callback nearly always is, in a sixth of the time
-// that encoding/json needs: valid JSON, in valid UTF-8, without escapes, with
-// little nesting. It returns false for anything else and leaves that to
-// decodeObject; where it returns true, both find the same.
+// readPlainJSON reads what nearly every callback is, in a sixth of the time that
+// encoding/json takes: valid JSON, in valid UTF-8, with no escapes and little nesting.
+// It returns false for anything else, which is left to decodeObject; if it returns
+// true, the result is the same.
 func (d *draft) readPlainJSON(text string) bool {
 	if strings.IndexByte(text, '\\') >= 0 || !utf8.ValidString(text) ||
 		strings.Count(text, "{")+strings.Count(text, "[") > mostPlainNesting || !gjson.Valid(text) {

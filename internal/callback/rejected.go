@@ -26,16 +26,16 @@ type Rejected struct {
 	Body        []byte
 }
 
-// Bound makes r fit the database's columns by cutting off what is too long.
+// Bound makes r fit the database's columns by truncating what is too long.
 func (r *Rejected) Bound() {
-	r.Reason = cut(r.Reason, maxReason)
-	r.ContentType = cut(r.ContentType, maxContentType)
+	r.Reason = truncate(r.Reason, maxReason)
+	r.ContentType = truncate(r.ContentType, maxContentType)
 	r.Body = r.Body[:min(len(r.Body), RejectedBodyLimit)]
 }
 
-// Accept makes the callback that r would have been: the same bytes, address and
-// time of arrival, under an id of its own. The error is a DecodeError when the
-// body is no callback, or may have been cut off when it was kept.
+// Accept returns the callback that r would have been: with the same body, address
+// and time of arrival, but an id of its own. The error is a DecodeError if the body
+// is not a callback, or may have been truncated when it was kept.
 func (r *Rejected) Accept() (*Callback, error) {
 	if len(r.Body) >= RejectedBodyLimit {
 		return nil, ErrIncompleteBody
