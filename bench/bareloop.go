@@ -81,7 +81,7 @@ func (l *bareLoop) retrieve(ctx context.Context, j journey) error {
 	}
 	for _, c := range details.Credentials {
 		for _, part := range c.Parts {
-			data, contentType, err := l.get(ctx, account+"/credentials/"+c.ID+"/parts/"+part.Classifier, "image/jpeg, image/png")
+			data, contentType, err := l.get(ctx, account+"/credentials/"+c.ID+"/parts/"+part.Classifier, "image/jpeg, image/png, application/json;q=0.5")
 			if err != nil {
 				return err
 			}
@@ -102,6 +102,7 @@ func (l *bareLoop) get(ctx context.Context, url, accept string) (body []byte, co
 	}
 	request.SetBasicAuth("sandbox", "sandbox")
 	request.Header.Set("Accept", accept)
+	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "callbackd bench/v1.0")
 	response, err := l.client.Do(request)
 	if err != nil {

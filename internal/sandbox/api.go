@@ -14,7 +14,7 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // serveWorkflow is the guide's "Get Status" and "Get Workflow Details".
 func (s *Sandbox) serveWorkflow(endpoint Endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		client, refused := s.admit(r, "application/json")
+		client, refused := s.admit(r)
 		if refused != nil {
 			s.deliver(w, r, endpoint, *refused)
 			return
@@ -34,7 +34,7 @@ func (s *Sandbox) serveWorkflow(endpoint Endpoint) http.HandlerFunc {
 
 // servePart is the guide's "Get Images".
 func (s *Sandbox) servePart(w http.ResponseWriter, r *http.Request) {
-	client, refused := s.admit(r, "application/json", "image/jpeg", "image/png", "application/octet-stream")
+	client, refused := s.admit(r)
 	if refused != nil {
 		s.deliver(w, r, EndpointImage, *refused)
 		return
@@ -61,8 +61,8 @@ func (s *Sandbox) part(key partKey) (*part, bool) {
 }
 
 // admit checks headers, credentials, the ids' form and the request limit.
-func (s *Sandbox) admit(r *http.Request, mediaTypes ...string) (Client, *response) {
-	if refused := checkHeaders(r, mediaTypes...); refused != nil {
+func (s *Sandbox) admit(r *http.Request) (Client, *response) {
+	if refused := checkHeaders(r, http.StatusForbidden, "application/json"); refused != nil {
 		return Client{}, refused
 	}
 	client, refused := s.authenticate(r)

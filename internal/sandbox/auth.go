@@ -98,12 +98,8 @@ func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) response {
-	if refused := checkHeaders(r, "application/json"); refused != nil {
-		return *refused
-	}
-	contentType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || contentType != "application/x-www-form-urlencoded" {
-		return problem(http.StatusBadRequest, "Content-Type must be application/x-www-form-urlencoded")
+	if rejected := checkHeaders(r, http.StatusBadRequest, "application/x-www-form-urlencoded"); rejected != nil {
+		return *rejected
 	}
 	id, secret, ok := r.BasicAuth()
 	client, known := s.tokens.client(id, secret)
@@ -119,34 +115,33 @@ func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) response {
 	return jsonResponse(map[string]any{"access_token": value, "expires_in": expiresIn, "token_type": "Bearer"})
 }
 
-// checkHeaders refuses what the guide calls missing or suspicious headers; nil
-// means that they are right. One of the media types must be acceptable.
-func checkHeaders(r *http.Request, mediaTypes ...string) *response {
-	var refused response
+// checkHeaders rejects what the guide calls missing or suspicious headers
+// ("Request Headers" of each API); nil means that they are right. The status
+// answers a wrong Content-Type, 403 anything else.
+func checkHeaders(r *http.Request, status int, contentType string) *response {
+	var rejected response
+	sent, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch agent := r.Header.Get("User-Agent"); {
 	case agent == "":
-		refused = problem(http.StatusForbidden, "the header User-Agent is missing")
+		rejected = problem(http.StatusForbidden, "the header User-Agent is missing")
 	case strings.HasPrefix(agent, "Go-http-client/"):
-		refused = problem(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
-	case r.Header.Get("Accept") == "":
-		refused = problem(http.StatusForbidden, "the header Accept is missing")
-	case !acceptsAny(strings.Join(r.Header.Values("Accept"), ","), mediaTypes):
-		refused = problem(http.StatusForbidden, "the header Accept must hold "+strings.Join(mediaTypes, " or "))
+		rejected = problem(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
+	case !acceptsJSON(r.Header.Values("Accept")):
+		rejected = problem(http.StatusForbidden, "the header Accept must name application/json")
+	case err != nil || sent != contentType:
+		rejected = problem(status, "the header Content-Type must be "+contentType)
 	default:
 		return nil
 	}
-	return &refused
+	return &rejected
 }
 
-func acceptsAny(accept string, mediaTypes []string) bool {
-	for entry := range strings.SplitSeq(accept, ",") {
-		entry, _, _ = strings.Cut(entry, ";")
-		entry = strings.ToLower(strings.TrimSpace(entry))
-		for _, mt := range mediaTypes {
-			major, _, _ := strings.Cut(mt, "/")
-			if entry == mt || entry == "*/*" || entry == major+"/*" {
-				return true
-			}
+// acceptsJSON demands application/json by name, as the guide does: a wildcard
+// is what clients send that set no Accept.
+func acceptsJSON(accept []string) bool {
+	for entry := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		if mediaType, _, err := mime.ParseMediaType(entry); err == nil && mediaType == "application/json" {
+			return true
 		}
 	}
 	return false

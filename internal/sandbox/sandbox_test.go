@@ -104,6 +104,7 @@ func (c *apiClient) request(path string) *http.Request {
 		c.t.Fatal(err)
 	}
 	r.Header.Set("Accept", "application/json")
+	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "Example Tests/v1.0")
 	r.Header.Set("Authorization", "Bearer "+c.token)
 	return r

@@ -18,7 +18,7 @@ func TestTokenEndpointIsAsStrictAsTheGuide(t *testing.T) {
 		want   int
 	}{
 		{"as in the guide", func(*http.Request) {}, 200},
-		{"any Accept", func(r *http.Request) { r.Header.Set("Accept", "*/*") }, 200},
+		{"JSON among others in Accept", func(r *http.Request) { r.Header.Set("Accept", "text/html, application/json;q=0.5") }, 200},
 		{"charset in the Content-Type", func(r *http.Request) {
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 		}, 200},
@@ -26,6 +26,8 @@ func TestTokenEndpointIsAsStrictAsTheGuide(t *testing.T) {
 		{"the library's User-Agent", func(r *http.Request) { r.Header.Del("User-Agent") }, 403},
 		{"no Accept", func(r *http.Request) { r.Header.Del("Accept") }, 403},
 		{"another Accept", func(r *http.Request) { r.Header.Set("Accept", "text/html") }, 403},
+		{"a wildcard Accept", func(r *http.Request) { r.Header.Set("Accept", "*/*") }, 403},
+		{"no Content-Type", func(r *http.Request) { r.Header.Del("Content-Type") }, 400},
 		{"another Content-Type", func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }, 400},
 		{"another grant", func(r *http.Request) { r.Body = body("grant_type=password") }, 400},
 		{"no client", func(r *http.Request) { r.Header.Del("Authorization") }, 401},
@@ -87,20 +89,13 @@ func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 		{"status", detailsPath(j) + "/status", nil, 200},
 		{"status, short form", short + "/status", nil, 200},
 		{"image", front, nil, 200},
-		{"image with an image's Accept", front, header("Accept", "image/jpeg, image/png;q=0.9"), 200},
+		{"image with an image's Accept too", front, header("Accept", "image/jpeg, application/json;q=0.5"), 200},
 		{"Basic authentication", detailsPath(j), func(r *http.Request) { r.SetBasicAuth("sandbox", "sandbox") }, 200},
-		{"details without User-Agent", detailsPath(j), header("User-Agent", ""), 403},
-		{"details with the library's User-Agent", detailsPath(j), func(r *http.Request) { r.Header.Del("User-Agent") }, 403},
-		{"details without Accept", detailsPath(j), func(r *http.Request) { r.Header.Del("Accept") }, 403},
-		{"details as an image", detailsPath(j), header("Accept", "image/jpeg"), 403},
-		{"image without User-Agent", front, header("User-Agent", ""), 403},
-		{"image without Accept", front, func(r *http.Request) { r.Header.Del("Accept") }, 403},
 		{"no Authorization", detailsPath(j), func(r *http.Request) { r.Header.Del("Authorization") }, 401},
 		{"wrong token", detailsPath(j), header("Authorization", "Bearer guess"), 401},
 		{"empty token", detailsPath(j), header("Authorization", "Bearer "), 401},
 		{"another scheme", detailsPath(j), header("Authorization", "Digest "+c.token), 401},
 		{"wrong Basic secret", detailsPath(j), func(r *http.Request) { r.SetBasicAuth("sandbox", "guess") }, 401},
-		{"image without token", front, func(r *http.Request) { r.Header.Del("Authorization") }, 401},
 		{"unknown workflow execution", "/api/v1/workflow-executions/" + unknown, nil, 404},
 		{"another account's workflow execution", "/api/v1/accounts/" + unknown + "/workflow-executions/" + j.WorkflowExecutionID, nil, 404},
 		{"unknown credential", "/api/v1/accounts/" + j.AccountID + "/credentials/" + unknown + "/parts/FRONT", nil, 404},
@@ -123,6 +118,50 @@ func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 				checkProblem(t, status, answer)
 			}
 		})
+	}
+}
+
+// TestEveryEndpointChecksTheGuidesHeaders: "Retrieval", "Request Headers".
+func TestEveryEndpointChecksTheGuidesHeaders(t *testing.T) {
+	s := start(t, Config{})
+	c := login(t, s)
+	j := journey(t, s, "passed-passport")
+	short := "/api/v1/workflow-executions/" + j.WorkflowExecutionID
+	for endpoint, path := range map[string]string{
+		"details": detailsPath(j), "details, short form": short, "status": detailsPath(j) + "/status", "status, short form": short + "/status",
+		"image": partPath(partOf(t, j, "FRONT")), "facemap": partPath(partOf(t, j, "FACEMAP")),
+	} {
+		for _, tt := range []struct {
+			header, value string // an empty value: the header is missing
+			want          int
+		}{
+			{"Accept", "application/json", 200},
+			{"Accept", "image/jpeg, application/json;q=0.5", 200},
+			{"Accept", "", 403},
+			{"Accept", "*/*", 403},
+			{"Accept", "image/jpeg", 403},
+			{"Content-Type", "application/json; charset=utf-8", 200},
+			{"Content-Type", "", 403},
+			{"Content-Type", "application/x-www-form-urlencoded", 403},
+			{"User-Agent", "YourCompany YourApp/v1.0", 200},
+			{"User-Agent", "", 403}, // Go's client sends its own
+			{"User-Agent", "Go-http-client/1.1", 403},
+			{"Authorization", "Bearer " + c.token, 200},
+			{"Authorization", "", 401},
+			{"Authorization", "Bearer guess", 401},
+		} {
+			r := c.request(path)
+			r.Header.Del(tt.header)
+			if tt.value != "" {
+				r.Header.Set(tt.header, tt.value)
+			}
+			status, answer, err := c.do(r)
+			if err != nil || status != tt.want {
+				t.Errorf("%s with %s %q: %d %v, want %d", endpoint, tt.header, tt.value, status, err, tt.want)
+			} else if status != 200 {
+				checkProblem(t, status, answer)
+			}
+		}
 	}
 }
 
