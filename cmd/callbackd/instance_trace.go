@@ -20,14 +20,14 @@ func (i *instance) newTracer(ctx context.Context, reg prometheus.Registerer) (er
 		return nil
 	}
 	i.tracer, err = tracing.New(ctx, tracing.Options{
-		Exporter: tracing.Exporter{Endpoint: t.Endpoint, Protocol: t.Protocol, Headers: t.Headers, Timeout: t.Timeout},
+		Exporter: tracing.Exporter{Endpoint: t.Endpoint, Headers: t.Headers, Timeout: t.Timeout},
 		Sampler:  t.Sampler, SampleRatio: t.SampleRatio,
 		Version: thisBuild().Version, ResourceAttributes: t.ResourceAttributes, Log: i.log, Registerer: reg,
 	})
 	if err != nil {
 		return err
 	}
-	i.log.Info("tracing", zap.String("endpoint", t.Endpoint), zap.String("protocol", t.Protocol), zap.String("sampler", t.Sampler))
+	i.log.Info("tracing", zap.String("endpoint", t.Endpoint), zap.String("sampler", t.Sampler))
 	return nil
 }
 

@@ -88,8 +88,8 @@ type Config struct {
 	// of them what takes effect; those with TRACES in the name go before the others.
 	OTLPEndpoint       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" want:"a URL such as http://collector:4318, without user information, query and fragment" help:"OpenTelemetry collector that traces are sent to, over HTTP with /v1/traces appended; empty for no tracing"`
 	OTLPTracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" want:"a URL such as http://collector:4318/v1/traces, without user information, query and fragment" help:"goes before OTEL_EXPORTER_OTLP_ENDPOINT, and is taken as it is"`
-	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf" want:"http/protobuf, http/json or grpc" help:"how traces are sent: http/protobuf, http/json or grpc"`
-	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" want:"http/protobuf, http/json or grpc" help:"goes before OTEL_EXPORTER_OTLP_PROTOCOL"`
+	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf" want:"http/protobuf, the only protocol supported (most collectors take it on port 4318)" help:"how traces are sent; only http/protobuf is supported"`
+	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" want:"http/protobuf, the only protocol supported (most collectors take it on port 4318)" help:"goes before OTEL_EXPORTER_OTLP_PROTOCOL"`
 	// OTLPHeaders and OTLPTracesHeaders are secrets.
 	OTLPHeaders       string `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"headers for the collector, name=value separated by commas; treated as a secret"`
 	OTLPTracesHeaders string `env:"OTEL_EXPORTER_OTLP_TRACES_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"goes before OTEL_EXPORTER_OTLP_HEADERS; treated as a secret"`

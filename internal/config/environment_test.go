@@ -60,7 +60,7 @@ func TestFile(t *testing.T) {
 	put("JUMIO_RETRIEVAL_URL", "https://r.example")
 	put("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
 	put("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/in")
-	put("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
+	put("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
 	put("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a")
 	put("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=b")
 	put("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2000")

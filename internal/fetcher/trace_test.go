@@ -23,7 +23,7 @@ import (
 func newTracer(t testing.TB, collector *tracetest.Collector) *tracing.Tracer {
 	t.Helper()
 	tracer, err := tracing.New(t.Context(), tracing.Options{
-		Exporter: tracing.Exporter{Endpoint: collector.URL, Protocol: "http/protobuf", Timeout: 10 * time.Second},
+		Exporter: tracing.Exporter{Endpoint: collector.URL, Timeout: 10 * time.Second},
 		Sampler:  "parentbased_always_on", Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {

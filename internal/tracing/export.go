@@ -7,29 +7,23 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-	"google.golang.org/grpc/status"
 )
 
 // Exporter says where the spans go.
 type Exporter struct {
-	// Endpoint is a complete URL; of one for gRPC only scheme and host count.
+	// Endpoint is a complete URL.
 	Endpoint string
-	// Protocol is http/protobuf, http/json or grpc (OTEL_EXPORTER_OTLP_PROTOCOL).
-	Protocol string
 	// Headers go with each export. Secrets.
 	Headers map[string]string
-	// Timeout bounds one export.
+	// Timeout bounds one export, with its repetitions.
 	Timeout time.Duration
 }
 
@@ -80,22 +74,6 @@ const (
 	spansFailed   = "failed"
 )
 
-func newClient(o Exporter) (otlptrace.Client, error) {
-	switch o.Protocol {
-	case "http/protobuf", "http/json":
-		encoding := otlptracehttp.EncodingProtobuf
-		if o.Protocol == "http/json" {
-			encoding = otlptracehttp.EncodingJSON
-		}
-		return otlptracehttp.NewClient(otlptracehttp.WithEndpointURL(o.Endpoint), otlptracehttp.WithEncoding(encoding),
-			otlptracehttp.WithHeaders(o.Headers), otlptracehttp.WithTimeout(o.Timeout)), nil
-	case "grpc":
-		return otlptracegrpc.NewClient(otlptracegrpc.WithEndpointURL(o.Endpoint),
-			otlptracegrpc.WithHeaders(o.Headers), otlptracegrpc.WithTimeout(o.Timeout)), nil
-	}
-	return nil, fmt.Errorf("tracing: no protocol is named %q", o.Protocol)
-}
-
 // ExportSpans implements sdktrace.SpanExporter. It keeps its errors to itself:
 // the SDK would only log each of them, with all that the collector said.
 func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
@@ -118,19 +96,22 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	return nil
 }
 
-// answered finds the status in the HTTP exporter's error, which has no other form.
-var answered = regexp.MustCompile(`^(?:traces export: )?failed to send to \S+: (\d{3}) `)
-
 // safeText says what is known of an error without a text of others: the whole
 // may hold what the collector answered.
 func safeText(err error) string {
 	var (
-		dnsErr  *net.DNSError
-		opErr   *net.OpError
-		certErr *tls.CertificateVerificationError
-		netErr  net.Error
+		answered statusError
+		partial  rejectedError
+		dnsErr   *net.DNSError
+		opErr    *net.OpError
+		certErr  *tls.CertificateVerificationError
+		netErr   net.Error
 	)
 	switch {
+	case errors.As(err, &answered):
+		return answered.Error()
+	case errors.As(err, &partial):
+		return partial.Error()
 	case errors.As(err, &certErr):
 		return certErr.Error()
 	case errors.As(err, &dnsErr):
@@ -143,12 +124,6 @@ func safeText(err error) string {
 		return "given up"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return "the connection broke"
-	}
-	if match := answered.FindStringSubmatch(err.Error()); match != nil {
-		return "the collector answered " + match[1]
-	}
-	if s, ok := status.FromError(err); ok {
-		return "the collector answered " + s.Code().String()
 	}
 	return fmt.Sprintf("the export failed (%T)", err)
 }

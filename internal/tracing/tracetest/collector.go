@@ -1,15 +1,14 @@
 // Package tracetest is an OpenTelemetry collector for tests: a server of OTLP
-// over HTTP and over gRPC that keeps what it is sent, decoded and as it came.
+// over HTTP that keeps what it is sent, decoded and as it came.
 // It judges nothing.
 package tracetest
 
 import (
-	"context"
+	"compress/gzip"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,11 +17,8 @@ import (
 	"testing"
 	"time"
 
-	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -53,7 +49,7 @@ type Collector struct {
 	raw      []byte
 	requests []http.Header
 	paths    []string
-	status   int // of the answers over HTTP; 0 for 200
+	status   int // of the answers; 0 for 200
 	answer   string
 }
 
@@ -67,27 +63,8 @@ func Start(t testing.TB) *Collector {
 	return c
 }
 
-// StartGRPC is Start for OTLP over gRPC.
-func StartGRPC(t testing.TB) *Collector {
-	t.Helper()
-	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &Collector{URL: "http://" + socket.Addr().String()}
-	s := grpc.NewServer()
-	collectorpb.RegisterTraceServiceServer(s, &service{collector: c})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(socket) // ends with Stop
-	}()
-	t.Cleanup(func() { s.Stop(); <-done })
-	return c
-}
-
-// Refuse makes the collector answer over HTTP with a status and a text, and keep
-// nothing; with http.StatusOK it takes spans again.
+// Refuse makes the collector answer with a status and a text, and keep
+// nothing. With http.StatusOK it takes spans again, and the text answers them.
 func (c *Collector) Refuse(status int, answer string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +73,17 @@ func (c *Collector) Refuse(status int, answer string) {
 
 // ServeHTTP takes an export in protobuf (OTLP, "OTLP/HTTP").
 func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
+	var (
+		reader = r.Body
+		err    error
+		body   []byte
+	)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		reader, err = gzip.NewReader(r.Body)
+	}
+	if err == nil {
+		body, err = io.ReadAll(reader)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.paths = append(c.paths, r.Method+" "+r.URL.Path)
@@ -106,7 +93,7 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, c.answer)
 		return
 	}
-	var export collectorpb.ExportTraceServiceRequest
+	var export tracepb.TracesData // an ExportTraceServiceRequest on the wire
 	if err == nil {
 		err = proto.Unmarshal(body, &export)
 	}
@@ -116,33 +103,11 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.keep(body, &export)
 	w.Header().Set("Content-Type", "application/x-protobuf")
-}
-
-// service takes exports over gRPC.
-type service struct {
-	collectorpb.UnimplementedTraceServiceServer
-	collector *Collector
-}
-
-func (s *service) Export(ctx context.Context, export *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
-	body, err := proto.Marshal(export)
-	if err != nil {
-		return nil, err
-	}
-	s.collector.mu.Lock()
-	defer s.collector.mu.Unlock()
-	headers := http.Header{}
-	md, _ := metadata.FromIncomingContext(ctx)
-	for name, values := range md {
-		headers[http.CanonicalHeaderKey(name)] = values
-	}
-	s.collector.requests = append(s.collector.requests, headers)
-	s.collector.keep(body, export)
-	return &collectorpb.ExportTraceServiceResponse{}, nil
+	_, _ = io.WriteString(w, c.answer)
 }
 
 // keep needs mu.
-func (c *Collector) keep(body []byte, export *collectorpb.ExportTraceServiceRequest) {
+func (c *Collector) keep(body []byte, export *tracepb.TracesData) {
 	c.raw = append(c.raw, body...)
 	for _, resource := range export.GetResourceSpans() {
 		for _, scope := range resource.GetScopeSpans() {
