@@ -1,4 +1,4 @@
-# make demo    shows the whole: Postgres, a Jumio stand-in and callbackd
+# make demo    shows Postgres, a Jumio stand-in and callbackd at work
 # make test    all tests, with the race detector
 # make chaos   the chaos suite in full, about ten minutes: kills, outages, failovers under load
 # make fuzz    every fuzz target for 30 seconds; another time: FUZZTIME=10m
@@ -39,9 +39,12 @@ build:
 	$(BUILD) -o bin/callbackd ./cmd/callbackd
 
 # Further flags: make demo DEMO_FLAGS=--once
-demo: build
+demo:
+	@echo 'Build      bin/callbackd; the first time, Go downloads and compiles all of it'
+	@$(MAKE) --no-print-directory --silent build
+	@echo 'Postgres   looking for its programs'
 	@sh .ci/need.sh postgres
-	./bin/callbackd demo $(DEMO_FLAGS)
+	@./bin/callbackd demo $(DEMO_FLAGS)
 
 test:
 	@sh .ci/need.sh postgres compiler loadbalancers

@@ -60,6 +60,9 @@ type Config struct {
 	// Intermediate is the share of journeys, 0 to 1, that report
 	// ACQUISITION_STARTED and ACQUIRED before the final status.
 	Intermediate float64
+	// OverallDecision puts Jumio's overall decision into every workflow's details,
+	// as later Jumio does; into those of a quarter of the workflows otherwise.
+	OverallDecision bool
 	// UserReference stands in every journey when set.
 	UserReference string
 

@@ -227,7 +227,7 @@ func (s *Sandbox) generate(k Kind, index uint64, options journeyOptions) *Journe
 		j.UserReference = "user-" + strconv.FormatUint(100_000+index, 10)
 	}
 	j.riskScore = float64(rng.IntN(1010))/10 - 1
-	j.modern = rng.IntN(4) == 0 || k.later
+	j.modern = rng.IntN(4) == 0 || k.later || s.cfg.OverallDecision
 	j.intermediate = rng.Float64() < s.cfg.Intermediate
 	if j.Status == StatusProcessed || k.full {
 		j.addParts(rng)

@@ -116,3 +116,14 @@ func TestWrongVariables(t *testing.T) {
 		})
 	}
 }
+
+// TestRedirect: the headers, which are secrets, do not follow.
+func TestRedirect(t *testing.T) {
+	collector := tracetest.Start(t)
+	server := httptest.NewServer(http.RedirectHandler(collector.URL, http.StatusTemporaryRedirect))
+	defer server.Close()
+	lines := export(t, options(server.URL))
+	if _, _, asked := collector.Requests(); asked > 0 || len(lines) != 1 || lines[0].ContextMap()["error"] != "the collector answered 307" {
+		t.Errorf("followed %d times, log %v", asked, lines)
+	}
+}

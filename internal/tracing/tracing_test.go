@@ -210,7 +210,6 @@ func TestFailingExport(t *testing.T) {
 		"rejected": {refusing.URL + "/in", http.StatusUnauthorized, "the collector answered 401"},
 		"broken":   {refusing.URL, http.StatusInternalServerError, "the collector answered 500"},
 		"busy":     {refusing.URL, http.StatusServiceUnavailable, "the collector answered 503"},
-		"moved":    {refusing.URL, http.StatusTemporaryRedirect, "the collector answered 307"},
 		"nobody":   {away, 0, "dial tcp " + closed.Addr().String() + ": connect: connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,42 +1,33 @@
-package main
+package demo
 
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 )
 
-// demoCounts are how far the journeys have come.
-type demoCounts struct {
+// counts are how far the journeys have come.
+type counts struct {
 	received int // journeys of which a callback is stored
 	finished int // journeys in an end state
 	images   int // stored images
 }
 
-// demoProgress shows how far the journeys have come: bars that are redrawn in
+// progress shows how far the journeys have come: bars that are redrawn in
 // place on a terminal, plain lines elsewhere.
-type demoProgress struct {
+type progress struct {
 	out  io.Writer
 	live bool
-	all  demoCounts
+	all  counts
 
 	shown bool // something has been
-	last  demoCounts
+	last  counts
 	at    time.Time
 }
 
-func newDemoProgress(out io.Writer, all demoCounts) *demoProgress {
-	file, isFile := out.(*os.File)
-	live := isFile && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
-	return &demoProgress{out: out, live: live, all: all}
-}
-
 // show brings the display up to date; over says that it is the last time.
-func (p *demoProgress) show(now demoCounts, over bool, at time.Time) {
+func (p *progress) show(now counts, over bool, at time.Time) {
 	const plainInterval = time.Second
 	switch {
 	case p.live:
@@ -50,7 +41,7 @@ func (p *demoProgress) show(now demoCounts, over bool, at time.Time) {
 }
 
 // draw writes the bars over the ones drawn before.
-func (p *demoProgress) draw(now demoCounts) {
+func (p *progress) draw(now counts) {
 	var b strings.Builder
 	if p.shown {
 		b.WriteString("\x1b[3A") // three lines up
