@@ -108,7 +108,11 @@ func (d *demo) readReport(ctx context.Context, ids []string, began time.Time, fo
 	if err != nil {
 		return nil, fmt.Errorf("read the results: %w", err)
 	}
-	rows, err = d.pool.Query(ctx, imageQuery, ids)
+	received := make([]string, len(r.rows)) // an earlier run's images may be there
+	for i, row := range r.rows {
+		received[i] = row.ID
+	}
+	rows, err = d.pool.Query(ctx, imageQuery, received)
 	if err == nil {
 		r.image, err = pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[storedImage])
 	}
