@@ -230,7 +230,7 @@ func TestDemoInterrupted(t *testing.T) {
 			if !strings.HasSuffix(out.String(), "\nstopping\n") {
 				t.Errorf("output %q does not end with the stop", out.String())
 			}
-			if name == "in the end" && !strings.Contains(out.String(), `psql "$DATABASE_URL"`) {
+			if name == "in the end" && !strings.Contains(out.String(), "psql \\\n      \"$DATABASE_URL\"") {
 				t.Errorf("no psql line in %q", out.String())
 			}
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"callbackd/internal/sandbox"
+	"callbackd/internal/sandbox/journey"
 )
 
 const (
@@ -129,7 +130,7 @@ type forgery struct {
 func (d *demo) forge(ctx context.Context, workflowExecutionID string) (forgery, error) {
 	body, err := json.Marshal(map[string]any{
 		"callbackSentAt":    time.Now().UTC().Add(time.Hour).Format(time.RFC3339),
-		"workflowExecution": map[string]string{"id": workflowExecutionID, "status": sandbox.StatusTokenExpired},
+		"workflowExecution": map[string]string{"id": workflowExecutionID, "status": journey.StatusTokenExpired},
 	})
 	if err != nil {
 		return forgery{}, err

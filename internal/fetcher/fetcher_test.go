@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"callbackd/internal/sandbox"
+	"callbackd/internal/sandbox/journey"
 	"callbackd/internal/store"
 )
 
@@ -21,7 +22,7 @@ func TestEveryKindOfJourneyReachesItsEnd(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 1})
 	r.start()
 	var journeys []*sandbox.Journey
-	for _, k := range sandbox.Kinds() {
+	for _, k := range journey.Kinds() {
 		journeys = append(journeys, r.journey(k.Name))
 	}
 	for _, j := range journeys {
@@ -181,7 +182,7 @@ func TestANewerProcessedCallbackRetrievesAgain(t *testing.T) {
 	if e := r.ledger(j); e.DetailsRequests.Requests != 1 {
 		t.Errorf("four deliveries of one callback led to %d retrievals", e.DetailsRequests.Requests)
 	}
-	if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
+	if err := r.sandbox.SendStatus(t.Context(), j, journey.StatusProcessed); err != nil {
 		t.Fatal(err)
 	}
 	r.waitFor("the second retrieval", `SELECT count(*) = 2 FROM jumio.events WHERE type = 'retrieved'`)
@@ -198,7 +199,7 @@ func TestANewerCallbackSupersedesARunningRetrieval(t *testing.T) {
 	r.start()
 	j := r.journey("passed-passport", "details:503:1")
 	r.waitFor("the first attempt", `SELECT retrieval_error IS NOT NULL FROM jumio.workflow_executions`)
-	if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
+	if err := r.sandbox.SendStatus(t.Context(), j, journey.StatusProcessed); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(j.WorkflowExecutionID)
@@ -295,7 +296,7 @@ func TestTwoWorkersNeverRetrieveTheSameAtTheSameTime(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		// While one job waits for its details, a newer callback makes another.
-		if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
+		if err := r.sandbox.SendStatus(t.Context(), j, journey.StatusProcessed); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // idPattern is what an id may look like; anything else is a suspicious value.
@@ -26,7 +28,7 @@ func (s *Sandbox) serveWorkflow(endpoint Endpoint) http.HandlerFunc {
 		}
 		answer := jsonResponse(j.status())
 		if endpoint == EndpointDetails {
-			answer = jsonResponse(j.details())
+			answer = jsonResponse(j.Details())
 		}
 		s.serveJourney(w, r, client, visit{endpoint: endpoint, journey: j}, answer)
 	}
@@ -50,14 +52,14 @@ func (s *Sandbox) servePart(w http.ResponseWriter, r *http.Request) {
 		s.deliver(w, r, EndpointImage, problem(http.StatusInternalServerError, "the sandbox cannot draw the image"))
 		return
 	}
-	s.serveJourney(w, r, client, visit{EndpointImage, p.journey, p}, newResponse(http.StatusOK, string(p.format), picture))
+	s.serveJourney(w, r, client, visit{EndpointImage, p.journey, p}, newResponse(http.StatusOK, p.ContentType, picture))
 }
 
 func (s *Sandbox) part(key partKey) (*part, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, ok := s.byPart[key]
-	return p, ok && p.journey.uploaded(p)
+	return p, ok && p.Uploaded()
 }
 
 // admit checks headers, credentials, the ids' form and the request limit.
@@ -106,9 +108,9 @@ func (s *Sandbox) serveJourney(w http.ResponseWriter, r *http.Request, client Cl
 // status is the answer of Get Status.
 func (j *Journey) status() map[string]any {
 	return map[string]any{
-		"account": accountRef{j.AccountID, j.accountHref()},
+		"account": journey.AccountRef{ID: j.AccountID, Href: j.AccountHref()},
 		"workflowExecution": map[string]any{
-			"id": j.WorkflowExecutionID, "href": j.base + "/api/v1/workflow-executions/" + j.WorkflowExecutionID,
+			"id": j.WorkflowExecutionID, "href": j.ShortHref(),
 			"definitionKey": j.DefinitionKey, "status": j.Status,
 		},
 	}
@@ -116,9 +118,9 @@ func (j *Journey) status() map[string]any {
 
 func (j *Journey) notFinal(endpoint Endpoint) response {
 	if endpoint == EndpointDetails {
-		return jsonResponse(j.unfinished())
+		return jsonResponse(j.Unfinished())
 	}
 	answer := j.status()
-	answer["workflowExecution"].(map[string]any)["status"] = StatusAcquired
+	answer["workflowExecution"].(map[string]any)["status"] = journey.StatusAcquired
 	return jsonResponse(answer)
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // Form is how a callback's body is written. The guide names a form and shows
@@ -60,14 +62,14 @@ type callbackReference struct {
 
 // callback builds what Jumio would post about the journey.
 func (j *Journey) callback(status string, sentAt time.Time) callback {
-	workflow := callbackReference{j.WorkflowExecutionID, j.workflowHref()}
-	account := &callbackReference{j.AccountID, j.accountHref()}
+	workflow := callbackReference{j.WorkflowExecutionID, j.WorkflowHref()}
+	account := &callbackReference{j.AccountID, j.AccountHref()}
 	if j.callbackFault(FaultIDOnly) != nil {
 		return callback{WorkflowExecution: callbackWorkflow{callbackReference: callbackReference{ID: workflow.ID}}}
 	}
 	if j.callbackFault(FaultNoAccount) != nil {
 		account = nil
-		workflow.Href = j.base + "/api/v1/workflow-executions/" + j.WorkflowExecutionID
+		workflow.Href = j.ShortHref()
 	}
 	if j.callbackFault(FaultNoHref) != nil {
 		workflow.Href = ""
@@ -76,7 +78,7 @@ func (j *Journey) callback(status string, sentAt time.Time) callback {
 		}
 	}
 	return callback{
-		CallbackSentAt: sentAt.UTC().Format(jumioTime), UserReference: j.UserReference,
+		CallbackSentAt: sentAt.UTC().Format(journey.TimeFormat), UserReference: j.UserReference,
 		WorkflowExecution: callbackWorkflow{workflow, j.DefinitionKey, status},
 		Account:           account,
 	}

@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-)
 
-// DataCenters are the labels of Jumio's data centers as they stand in its host
-// names (guide, "Access Token URL").
-var DataCenters = []string{"amer-1", "emea-1", "apac-1"}
+	"callbackd/internal/sandbox/journey"
+)
 
 // Client is an API client of the tenant.
 type Client struct {
@@ -143,11 +141,11 @@ func (c Config) validate() error {
 		check(client.ID != "" && client.Secret != "", "a client needs an id and a secret")
 		check(!seen[client.ID], "client id %q is there twice", client.ID)
 		seen[client.ID] = true
-		check(client.DataCenter == "" || slices.Contains(DataCenters, client.DataCenter),
-			"client %q: data center %q is none of %s", client.ID, client.DataCenter, strings.Join(DataCenters, ", "))
+		check(client.DataCenter == "" || slices.Contains(journey.DataCenters, client.DataCenter),
+			"client %q: data center %q is none of %s", client.ID, client.DataCenter, strings.Join(journey.DataCenters, ", "))
 	}
-	check(c.DataCenter == "" || slices.Contains(DataCenters, c.DataCenter),
-		"data center %q is none of %s", c.DataCenter, strings.Join(DataCenters, ", "))
+	check(c.DataCenter == "" || slices.Contains(journey.DataCenters, c.DataCenter),
+		"data center %q is none of %s", c.DataCenter, strings.Join(journey.DataCenters, ", "))
 	check(c.TokenLifetime >= time.Second, "the token lifetime %s is shorter than 1s", c.TokenLifetime)
 	check(c.RequestsPerSecond >= 0, "the request rate %g is negative", c.RequestsPerSecond)
 	check(slices.Contains(Forms, c.CallbackForm), "callback form %q is none of %s", c.CallbackForm, formNames())

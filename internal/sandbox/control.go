@@ -17,6 +17,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 const (
@@ -237,7 +239,7 @@ func (s *Sandbox) showJourney(w http.ResponseWriter, r *http.Request) {
 
 func (s *Sandbox) showDetails(w http.ResponseWriter, r *http.Request) {
 	if j, ok := s.journeyOf(w, r); ok {
-		writeJSON(w, http.StatusOK, j.details())
+		writeJSON(w, http.StatusOK, j.Details())
 	}
 }
 
@@ -246,7 +248,7 @@ func (s *Sandbox) showImage(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	i := slices.IndexFunc(j.parts, func(p *part) bool { return p.key.classifier == chi.URLParam(r, "classifier") })
+	i := slices.IndexFunc(j.parts, func(p *part) bool { return p.Classifier == chi.URLParam(r, "classifier") })
 	if i < 0 {
 		writeError(w, http.StatusNotFound, errors.New("the journey has no such image"))
 		return
@@ -256,7 +258,7 @@ func (s *Sandbox) showImage(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusInternalServerError, err)
 		return
 	}
-	w.Header().Set("Content-Type", string(j.parts[i].format))
+	w.Header().Set("Content-Type", j.parts[i].ContentType)
 	_, _ = w.Write(picture) // the reader may have gone
 }
 
@@ -273,7 +275,7 @@ func (s *Sandbox) servePage(w http.ResponseWriter, _ *http.Request) {
 
 func kindList() []map[string]string {
 	var list []map[string]string
-	for _, k := range catalogue {
+	for _, k := range journey.Kinds() {
 		list = append(list, map[string]string{"name": k.Name, "description": k.Description})
 	}
 	return list

@@ -137,7 +137,7 @@ func TestPagesRefuseOtherSites(t *testing.T) {
 func TestRevokeByHandAndTheTrap(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	if status, _ := post(t, s, "/_sandbox/tokens/revoke", ""); status != 204 {
 		t.Errorf("revoke: %d", status)
 	}
@@ -153,7 +153,7 @@ func TestRevokeByHandAndTheTrap(t *testing.T) {
 func TestLedgerCountsWhatWasServed(t *testing.T) {
 	s := start(t, Config{FastImages: true})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport", WithFaults(faults(t, "details:404:2 details:not_final:1 image:truncated:1:part=FACE")...))
+	j := newJourney(t, s, "passed-passport", WithFaults(faults(t, "details:404:2 details:not_final:1 image:truncated:1:part=FACE")...))
 	for range 4 {
 		_, _ = c.get(detailsPath(j))
 	}
@@ -191,7 +191,7 @@ func TestLedgerCountsWhatWasServed(t *testing.T) {
 func TestLedgerSeesRequestsAtTheSameTime(t *testing.T) {
 	s := start(t, Config{FastImages: true, Faults: faults(t, "details:slow:0:delay=1h image:slow:0:delay=1h")})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer s.cancel()

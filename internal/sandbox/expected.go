@@ -3,6 +3,8 @@ package sandbox
 import (
 	"encoding/hex"
 	"slices"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // State is where a client should end with a journey.
@@ -60,9 +62,9 @@ func (j *Journey) expected() Expected {
 	switch {
 	case j.needsStatus() && j.lastingFault(EndpointStatus, nil):
 		e.State = StateFailed
-	case j.waits():
+	case j.Waits():
 		e.State = StateAwaiting
-	case j.Status == StatusSessionExpired || j.Status == StatusTokenExpired:
+	case j.Status == journey.StatusSessionExpired || j.Status == journey.StatusTokenExpired:
 		e.State = StateNotRequired
 	case j.lastingFault(EndpointDetails, nil):
 		e.State = StateFailed
@@ -70,12 +72,12 @@ func (j *Journey) expected() Expected {
 	if e.State != StateRetrieved {
 		return e
 	}
-	d := j.details()
+	d := j.Details()
 	for _, p := range j.parts {
-		if !d.names(p) {
+		if !d.Names(p.Part) {
 			continue
 		}
-		if !j.reachable(p) || j.lastingFault(EndpointImage, p) {
+		if !p.Reachable() || j.lastingFault(EndpointImage, p) {
 			e.State = StatePartial
 			continue
 		}
@@ -84,33 +86,10 @@ func (j *Journey) expected() Expected {
 	return e
 }
 
-// names says whether the details name the part.
-func (d *details) names(p *part) bool {
-	for _, c := range d.Credentials {
-		if c.ID == p.key.credential && slices.ContainsFunc(c.Parts, func(dp detailsPart) bool { return dp.Classifier == p.key.classifier }) {
-			return true
-		}
-	}
-	if p.category != "FACEMAP" {
-		return false
-	}
-	for _, entries := range d.Capabilities {
-		if slices.ContainsFunc(entries, func(c capability) bool { return c.ValidFaceMap != "" }) {
-			return true
-		}
-	}
-	return false
-}
-
-// reachable says whether the part's address can be had from the details.
-func (j *Journey) reachable(p *part) bool {
-	return p.category != "FACEMAP" || !j.kind.facemapLost
-}
-
 func (p *part) describe() Image {
 	i := Image{
-		AccountID: p.key.account, CredentialID: p.key.credential, Category: p.category,
-		Classifier: p.key.classifier, ContentType: string(p.format),
+		AccountID: p.journey.AccountID, CredentialID: p.Credential, Category: p.Category,
+		Classifier: p.Classifier, ContentType: p.ContentType,
 	}
 	p.journey.mu.Lock()
 	defer p.journey.mu.Unlock()
@@ -122,7 +101,7 @@ func (p *part) describe() Image {
 
 // needsStatus says whether the callback leaves no choice but Get Status.
 func (j *Journey) needsStatus() bool {
-	return j.kind.callbackStatus != "" || j.callbackFault(FaultIDOnly) != nil
+	return j.Unclear() || j.callbackFault(FaultIDOnly) != nil
 }
 
 // lastingFault says whether a fault of the endpoint, and of the part if it is
@@ -133,9 +112,9 @@ func (j *Journey) lastingFault(endpoint Endpoint, p *part) bool {
 		switch {
 		case f.Endpoint != endpoint || f.For > 0 || f.Kind == FaultSlow || f.Kind == FaultDrip:
 			return false
-		case f.Part != "" && f.Part != p.key.classifier:
+		case f.Part != "" && f.Part != p.Classifier:
 			return false
-		case f.Kind == FaultWrongType && p.format == formatBinary:
+		case f.Kind == FaultWrongType && p.ContentType == journey.Binary:
 			return false
 		case f.Kind == Fault401 || f.Kind == FaultRevoked:
 			perAttempt = 2 // once more with a new token

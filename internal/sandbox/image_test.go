@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"testing"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // checkImage fetches the image and compares it with what was promised.
@@ -33,7 +35,7 @@ func checkImage(t *testing.T, c *apiClient, want Image) []byte {
 func checkDecodes(t *testing.T, file []byte, want Image) {
 	t.Helper()
 	picture, name, err := image.Decode(bytes.NewReader(file))
-	if want.ContentType == string(formatBinary) {
+	if want.ContentType == journey.Binary {
 		if err == nil {
 			t.Errorf("%s is a picture", want.Classifier)
 		}
@@ -60,7 +62,7 @@ func checkDecodes(t *testing.T, file []byte, want Image) {
 func TestImagesArePaddedToTheWantedSize(t *testing.T) {
 	for _, size := range []int{200<<10 + 1, 10 << 20} {
 		s := start(t, Config{ImageBytes: size, FastImages: true, Seed: 2})
-		j := journey(t, s, "passed-id-card") // JPEG, PNG and a facemap
+		j := newJourney(t, s, "passed-id-card") // JPEG, PNG and a facemap
 		expected, err := s.Expected(j)
 		if err != nil {
 			t.Fatal(err)
@@ -80,38 +82,11 @@ func TestImagesArePaddedToTheWantedSize(t *testing.T) {
 	}
 }
 
-func TestPaddingFillsExactly(t *testing.T) {
-	s := start(t, Config{FastImages: true})
-	j := journey(t, s, "passed-id-card")
-	for _, classifier := range []string{"FRONT", "BACK"} {
-		p := partOf(t, j, classifier)
-		plain, err := s.image(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Sizes around the ends of a comment segment, where a rest of 1 to 3
-		// bytes has no room.
-		for _, more := range []int{12, 13, 65537, 65538, 65539, 65540, 65541, 65542, 131075} {
-			s.cfg.ImageBytes = len(plain) + more
-			file, err := s.makeImage(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(file) != len(plain)+more {
-				t.Errorf("%s: %d bytes more than plain, want %d", classifier, len(file)-len(plain), more)
-			}
-			if _, _, err := image.Decode(bytes.NewReader(file)); err != nil {
-				t.Errorf("%s with %d bytes more: %v", classifier, more, err)
-			}
-		}
-	}
-}
-
 func TestFastImagesAreDrawnOnceAndStillDiffer(t *testing.T) {
 	s := start(t, Config{FastImages: true})
 	seen := map[[32]byte]bool{}
 	for range 3 {
-		j := journey(t, s, "passed-passport")
+		j := newJourney(t, s, "passed-passport")
 		for _, p := range j.parts {
 			file, err := s.image(p)
 			if err != nil {
@@ -128,7 +103,7 @@ func TestFastImagesAreDrawnOnceAndStillDiffer(t *testing.T) {
 func TestTheImageCacheIsBoundedAndLosesNothing(t *testing.T) {
 	const limit = 120 << 10
 	s := start(t, Config{ImageCacheBytes: limit})
-	j := journey(t, s, "passed-id-card")
+	j := newJourney(t, s, "passed-id-card")
 	for range 2 {
 		for _, p := range j.parts {
 			before := p.describe()
@@ -154,25 +129,11 @@ func TestTheImageCacheIsBoundedAndLosesNothing(t *testing.T) {
 	}
 }
 
-// TestFastImagesShowNobodyInParticular: whoever asks first, and however often a
-// picture leaves the cache, it is the same.
-func TestFastImagesShowNobodyInParticular(t *testing.T) {
-	s := start(t, Config{Seed: 2, FastImages: true})
-	for _, kind := range []string{"passed-passport", "passed-id-card", "passed-driving-license", "passed-visa"} {
-		one, other := journey(t, s, kind), journey(t, s, kind)
-		for i := range one.parts {
-			if a, b := specimenOf(one.parts[i]).anonymous(), specimenOf(other.parts[i]).anonymous(); a != b {
-				t.Errorf("%s: %+v and %+v", kind, a, b)
-			}
-		}
-	}
-}
-
 func TestEveryDocumentIsDrawn(t *testing.T) {
 	s := start(t, Config{Seed: 4})
 	c := login(t, s)
 	for _, kind := range []string{"passed-passport", "passed-id-card", "passed-driving-license", "passed-visa", "passed-later-jumio"} {
-		j := journey(t, s, kind)
+		j := newJourney(t, s, kind)
 		expected, err := s.Expected(j)
 		if err != nil {
 			t.Fatal(err)

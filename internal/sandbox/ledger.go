@@ -109,7 +109,7 @@ func (v visit) classifier() string {
 	if v.part == nil {
 		return ""
 	}
-	return v.part.key.classifier
+	return v.part.Classifier
 }
 
 // enter counts the visit; leave must follow.
@@ -206,7 +206,7 @@ func (s *Sandbox) ledgerOf(journeys []*Journey) Ledger {
 func (j *Journey) entry() Entry {
 	e := Entry{
 		WorkflowExecutionID: j.WorkflowExecutionID, AccountID: j.AccountID, Kind: j.Kind, Status: j.Status,
-		DefinitionKey: j.DefinitionKey, DataCenter: j.DataCenter, Document: string(j.paper.kind),
+		DefinitionKey: j.DefinitionKey, DataCenter: j.DataCenter, Document: string(j.Document.Kind),
 		Faults: []string{}, Expected: j.expected(), Images: []ImageHits{},
 	}
 	for _, f := range j.Faults {

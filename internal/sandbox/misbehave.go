@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 const htmlPage = "<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>We'll be right back.</h1></body></html>\n"
@@ -41,11 +43,11 @@ func (s *Sandbox) spoil(r *http.Request, f Fault, answer response) (spoilt respo
 	case FaultBrokenJSON:
 		answer.body = answer.body[:len(answer.body)/2]
 	case FaultWrongType:
-		contradiction := formatPNG
-		if contentType == string(formatPNG) {
-			contradiction = formatJPEG
+		contradiction := journey.PNG
+		if contentType == journey.PNG {
+			contradiction = journey.JPEG
 		}
-		answer = newResponse(http.StatusOK, string(contradiction), answer.body)
+		answer = newResponse(http.StatusOK, contradiction, answer.body)
 	}
 	return answer, false
 }

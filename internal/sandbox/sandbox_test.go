@@ -34,7 +34,7 @@ func start(t *testing.T, cfg Config) *Sandbox {
 	return s
 }
 
-func journey(t *testing.T, s *Sandbox, kind string, opts ...Option) *Journey {
+func newJourney(t *testing.T, s *Sandbox, kind string, opts ...Option) *Journey {
 	t.Helper()
 	j, err := s.NewJourney(kind, opts...)
 	if err != nil {
@@ -135,14 +135,14 @@ func detailsPath(j *Journey) string {
 }
 
 func partPath(p *part) string {
-	return "/api/v1/accounts/" + p.key.account + "/credentials/" + p.key.credential + "/parts/" + p.key.classifier
+	return "/api/v1/accounts/" + p.journey.AccountID + "/credentials/" + p.Credential + "/parts/" + p.Classifier
 }
 
 // partOf finds the journey's part by its classifier.
 func partOf(t *testing.T, j *Journey, classifier string) *part {
 	t.Helper()
 	for _, p := range j.parts {
-		if p.key.classifier == classifier {
+		if p.Classifier == classifier {
 			return p
 		}
 	}
@@ -178,7 +178,7 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	done := make(chan error, 1)
 	go func() {
 		_, _, err := c.do(c.request(detailsPath(j)))

@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // maxSenders bounds the journeys that are being sent at one moment.
@@ -31,15 +33,12 @@ type planned struct {
 
 // plan lists the journey's callbacks in the order of their posting.
 func (s *Sandbox) plan(j *Journey) []planned {
-	final := j.Status
-	if j.kind.callbackStatus != "" {
-		final = j.kind.callbackStatus
-	}
+	final := j.CallbackStatus()
 	reordered, equal := j.callbackFault(FaultReordered) != nil, j.callbackFault(FaultEqualTimes) != nil
 	statuses := []string{final}
-	if j.Status == StatusAcquired || j.Status == StatusProcessed && (j.intermediate || reordered || equal) {
-		statuses = []string{StatusAcquisitionStarted, StatusAcquired, final}
-		if j.Status == StatusAcquired {
+	if j.Status == journey.StatusAcquired || j.Status == journey.StatusProcessed && (j.Intermediate || reordered || equal) {
+		statuses = []string{journey.StatusAcquisitionStarted, journey.StatusAcquired, final}
+		if j.Status == journey.StatusAcquired {
 			statuses = statuses[:2]
 		}
 	}

@@ -71,7 +71,7 @@ func checkProblem(t *testing.T, status int, answer []byte) {
 func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	front := partPath(partOf(t, j, "FRONT"))
 	short := "/api/v1/workflow-executions/" + j.WorkflowExecutionID
 	unknown := "00000000-0000-4000-8000-000000000000"
@@ -125,7 +125,7 @@ func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 func TestEveryEndpointChecksTheGuidesHeaders(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	short := "/api/v1/workflow-executions/" + j.WorkflowExecutionID
 	for endpoint, path := range map[string]string{
 		"details": detailsPath(j), "details, short form": short, "status": detailsPath(j) + "/status", "status, short form": short + "/status",
@@ -173,7 +173,7 @@ func TestTokensExpireAndAreGivenOutAgain(t *testing.T) {
 	s := start(t, Config{TokenLifetime: 10 * time.Minute, Now: func() time.Time { return *now.Load() }})
 	c := login(t, s)
 	first := c.token
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 
 	set(2 * time.Minute)
 	c.renew()
@@ -212,9 +212,9 @@ func TestClientsOfOneDataCenterSeeItsWorkflowsOnly(t *testing.T) {
 		{ID: "sandbox", Secret: "sandbox"}, {ID: "eu", Secret: "e", DataCenter: "emea-1"}, {ID: "us", Secret: "u", DataCenter: "amer-1"},
 	}})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
-	if !strings.HasPrefix(j.workflowHref(), "https://retrieval.emea-1.jumio.ai/api/v1/accounts/") {
-		t.Errorf("href %s", j.workflowHref())
+	j := newJourney(t, s, "passed-passport")
+	if !strings.HasPrefix(j.WorkflowHref(), "https://retrieval.emea-1.jumio.ai/api/v1/accounts/") {
+		t.Errorf("href %s", j.WorkflowHref())
 	}
 	for id, want := range map[string]int{"eu": 200, "us": 403, "sandbox": 200} {
 		for _, path := range []string{detailsPath(j), partPath(j.parts[0])} {
@@ -230,7 +230,7 @@ func TestClientsOfOneDataCenterSeeItsWorkflowsOnly(t *testing.T) {
 func TestRequestLimitAnswers429(t *testing.T) {
 	s := start(t, Config{RequestsPerSecond: 0.001})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	first, _ := c.get(detailsPath(j))
 	second, answer := c.get(detailsPath(j))
 	if first != 200 || second != 429 || string(answer) != `{"detail":"Request limit exceeded","status":429,"title":"Too Many Requests"}` {

@@ -1,17 +1,17 @@
-package sandbox
+package journey
 
 import (
 	"slices"
 	"time"
 )
 
-// jumioTime is the guide's format of every timestamp.
-const jumioTime = "2006-01-02T15:04:05.000Z"
+// TimeFormat is the guide's format of every timestamp.
+const TimeFormat = "2006-01-02T15:04:05.000Z"
 
-// details is the answer of Get Workflow Details, in the guide's order.
-type details struct {
+// Details is the answer of Get Workflow Details, in the guide's order.
+type Details struct {
 	Workflow     workflow                `json:"workflow"`
-	Account      accountRef              `json:"account"`
+	Account      AccountRef              `json:"account"`
 	CreatedAt    string                  `json:"createdAt"`
 	StartedAt    string                  `json:"startedAt,omitempty"`
 	CompletedAt  string                  `json:"completedAt,omitempty"`
@@ -29,7 +29,8 @@ type workflow struct {
 	CustomerInternalReference string `json:"customerInternalReference,omitempty"`
 }
 
-type accountRef struct {
+// AccountRef names an account.
+type AccountRef struct {
 	ID   string `json:"id"`
 	Href string `json:"href,omitempty"`
 }
@@ -116,23 +117,23 @@ var (
 	}
 )
 
-// details builds the journey's answer of Get Workflow Details.
-func (j *Journey) details() *details {
-	d := &details{
+// Details builds the journey's answer of Get Workflow Details.
+func (j *Journey) Details() *Details {
+	d := &Details{
 		Workflow: workflow{
 			ID: j.WorkflowExecutionID, Status: j.Status, DefinitionKey: j.DefinitionKey,
 			UserReference: j.UserReference, CustomerInternalReference: j.CustomerInternalReference,
 		},
-		Account:   accountRef{ID: j.AccountID},
-		CreatedAt: j.created.Format(jumioTime),
+		Account:   AccountRef{ID: j.AccountID},
+		CreatedAt: j.created.Format(TimeFormat),
 	}
 	if j.Status != StatusInitiated && j.Status != StatusTokenExpired {
-		d.StartedAt = j.created.Add(7340 * time.Millisecond).Format(jumioTime)
+		d.StartedAt = j.created.Add(7340 * time.Millisecond).Format(TimeFormat)
 	}
-	if !j.waits() {
-		d.CompletedAt = j.created.Add(52718 * time.Millisecond).Format(jumioTime)
+	if !j.Waits() {
+		d.CompletedAt = j.created.Add(52718 * time.Millisecond).Format(TimeFormat)
 	}
-	if len(j.parts) > 0 {
+	if len(j.Parts) > 0 {
 		d.Credentials = j.credentials()
 		d.Capabilities = j.capabilities(d.Credentials)
 		if j.modern {
@@ -143,14 +144,14 @@ func (j *Journey) details() *details {
 		j.kind.adjust(j, d)
 	}
 	if j.detailsBytes > 0 {
-		d.pad(j.detailsBytes, j.paper)
+		d.pad(j.detailsBytes, j.Document)
 	}
 	return d
 }
 
-// unfinished is the answer while Jumio still works on the journey.
-func (j *Journey) unfinished() *details {
-	d := j.details()
+// Unfinished is the answer while Jumio still works on the journey.
+func (j *Journey) Unfinished() *Details {
+	d := j.Details()
 	d.Workflow.Status, d.CompletedAt = StatusAcquired, ""
 	d.Credentials, d.Capabilities, d.Decision, d.Steps = nil, nil, nil, nil
 	return d
@@ -158,22 +159,22 @@ func (j *Journey) unfinished() *details {
 
 func (j *Journey) credentials() []credential {
 	var all []credential
-	for _, p := range j.parts {
+	for _, p := range j.Parts {
 		n := len(all)
-		if n == 0 || all[n-1].ID != p.key.credential {
-			all = append(all, credential{ID: p.key.credential, Category: p.category})
+		if n == 0 || all[n-1].ID != p.Credential {
+			all = append(all, credential{ID: p.Credential, Category: p.Category})
 			n++
 		}
-		if j.uploaded(p) {
-			all[n-1].Parts = append(all[n-1].Parts, detailsPart{p.key.classifier, p.href()})
+		if p.Uploaded() {
+			all[n-1].Parts = append(all[n-1].Parts, detailsPart{p.Classifier, p.Href()})
 		}
 	}
 	return all
 }
 
-// uploaded says whether the user brought the part at all.
-func (j *Journey) uploaded(p *part) bool {
-	return j.kind.verdict.label != "NOT_UPLOADED" || p.category != "ID"
+// Uploaded says whether the user brought the part at all.
+func (p *Part) Uploaded() bool {
+	return p.journey.kind.verdict.label != "NOT_UPLOADED" || p.Category != "ID"
 }
 
 func (j *Journey) capabilities(credentials []credential) map[string][]capability {
@@ -240,14 +241,14 @@ func (j *Journey) execute(name string, outcome decision, credentials []credentia
 		c.Data = map[string]any{"similarity": outcome.Details.Label}
 	}
 	if facemap := j.facemap(); facemap != nil && good && (name == "liveness" || name == "authentication") {
-		c.ValidFaceMap = facemap.href()
+		c.ValidFaceMap = facemap.Href()
 	}
 	return c
 }
 
-func (j *Journey) facemap() *part {
-	for _, p := range j.parts {
-		if p.category == "FACEMAP" {
+func (j *Journey) facemap() *Part {
+	for _, p := range j.Parts {
+		if p.Category == "FACEMAP" {
 			return p
 		}
 	}
@@ -255,29 +256,47 @@ func (j *Journey) facemap() *part {
 }
 
 func (j *Journey) extractionData() map[string]any {
-	h, doc := j.holder, j.paper
+	h, doc := j.Holder, j.Document
 	data := map[string]any{
-		"type": doc.kind, "issuingCountry": h.country.code,
-		"firstName": h.firstName, "lastName": h.lastName, "gender": h.gender, "nationality": h.country.code,
-		"dateOfBirth": h.born.Format(time.DateOnly), "issuingDate": doc.issued.Format(time.DateOnly), "expiryDate": doc.expires.Format(time.DateOnly),
-		"documentNumber": doc.number, "placeOfBirth": h.country.city,
+		"type": doc.Kind, "issuingCountry": h.Country.Code,
+		"firstName": h.FirstName, "lastName": h.LastName, "gender": h.Gender, "nationality": h.Country.Code,
+		"dateOfBirth": h.Born.Format(time.DateOnly), "issuingDate": doc.Issued.Format(time.DateOnly), "expiryDate": doc.Expires.Format(time.DateOnly),
+		"documentNumber": doc.Number, "placeOfBirth": h.Country.City,
 		"address": map[string]any{
-			"line1": h.address, "city": h.country.city, "postalCode": h.postalCode, "country": h.country.code,
-			"formattedAddress": h.address + ", " + h.postalCode + " " + h.country.city + ", " + h.country.code,
+			"line1": h.Address, "city": h.Country.City, "postalCode": h.PostalCode, "country": h.Country.Code,
+			"formattedAddress": h.Address + ", " + h.PostalCode + " " + h.Country.City + ", " + h.Country.Code,
 		},
 	}
-	if doc.subType != "" {
-		data["subType"] = doc.subType
+	if doc.SubType != "" {
+		data["subType"] = doc.SubType
 	}
-	switch doc.kind {
-	case passport:
-		data["personalNumber"] = doc.personalNumber
-		mrz := h.mrz(doc)
+	switch doc.Kind {
+	case Passport:
+		data["personalNumber"] = doc.PersonalNumber
+		mrz := h.MRZ(doc)
 		data["optionalMrzField1"], data["optionalMrzField2"] = mrz[0][2:], mrz[1][28:]
-	case drivingLicense:
+	case DrivingLicense:
 		data["dlCategories"] = []dlCategory{newDLCategory("B", doc)}
-	case visa:
-		data["visaCategory"], data["numberOfEntries"], data["durationOfStay"], data["passportNumber"] = "C", "MULT", "090 DAYS", doc.number
+	case Visa:
+		data["visaCategory"], data["numberOfEntries"], data["durationOfStay"], data["passportNumber"] = "C", "MULT", "090 DAYS", doc.Number
 	}
 	return data
+}
+
+// Names says whether the details name the part.
+func (d *Details) Names(p *Part) bool {
+	for _, c := range d.Credentials {
+		if c.ID == p.Credential && slices.ContainsFunc(c.Parts, func(dp detailsPart) bool { return dp.Classifier == p.Classifier }) {
+			return true
+		}
+	}
+	if p.Category != "FACEMAP" {
+		return false
+	}
+	for _, entries := range d.Capabilities {
+		if slices.ContainsFunc(entries, func(c capability) bool { return c.ValidFaceMap != "" }) {
+			return true
+		}
+	}
+	return false
 }

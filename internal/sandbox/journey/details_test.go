@@ -1,4 +1,4 @@
-package sandbox
+package journey
 
 import (
 	"encoding/json"
@@ -11,6 +11,15 @@ import (
 
 	"callbackd/internal/jumio"
 )
+
+func newJourney(t *testing.T, kind string, detailsBytes int) *Journey {
+	t.Helper()
+	k, err := Find(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Settings{DetailsBytes: detailsBytes, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, k, 0)
+}
 
 // unpadded is what stands in the details besides the padding.
 func unpadded(t *testing.T, body []byte) map[string]any {
@@ -45,12 +54,10 @@ func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 		}
 		return d
 	}
-	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 	for _, size := range []int{6144, 100_000} {
-		plain, padded := start(t, Config{Now: clock}), start(t, Config{Now: clock, DetailsBytes: size})
 		for _, kind := range []string{"passed-passport", "passed-driving-license", "odd-nul-in-string", "odd-foreign-facemap"} {
-			plain, padded := journey(t, plain, kind), journey(t, padded, kind)
-			before, after := jsonResponse(plain.details()).body, jsonResponse(padded.details()).body
+			plain, padded := newJourney(t, kind, 0), newJourney(t, kind, size)
+			before, after := jsonOf(plain.Details()), jsonOf(padded.Details())
 			if len(after) < size*98/100 || len(after) > size*102/100 {
 				t.Errorf("%s: %d bytes of details, want about %d", kind, len(after), size)
 			}
@@ -64,7 +71,8 @@ func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 	}
 }
 
-// The sandbox imports no other room, so it has a list of its own.
+// TestDataCentersAreTheClients: the sandbox imports no other room, so it has a
+// list of its own.
 func TestDataCentersAreTheClients(t *testing.T) {
 	if diff := cmp.Diff(jumio.DataCenters(), DataCenters); diff != "" {
 		t.Error(diff)
@@ -72,10 +80,8 @@ func TestDataCentersAreTheClients(t *testing.T) {
 }
 
 func TestDetailsThatCannotBePaddedStayAsTheyAre(t *testing.T) {
-	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 	for kind, size := range map[string]int{"passed-driving-license": 1000, "passed-authentication": 6144, "session-expired": 6144, "odd-empty-data": 6144} {
-		plain, padded := start(t, Config{Now: clock}), start(t, Config{Now: clock, DetailsBytes: size})
-		before, after := jsonResponse(journey(t, plain, kind).details()).body, jsonResponse(journey(t, padded, kind).details()).body
+		before, after := jsonOf(newJourney(t, kind, 0).Details()), jsonOf(newJourney(t, kind, size).Details())
 		if diff := cmp.Diff(string(before), string(after)); diff != "" {
 			t.Errorf("%s changes:\n%s", kind, diff)
 		}

@@ -1,4 +1,7 @@
-package sandbox
+// Package specimen draws the invented documents and faces of the sandbox's
+// journeys, and writes them as the files that Jumio would serve. Every picture
+// says that it is a specimen.
+package specimen
 
 import (
 	"fmt"
@@ -9,12 +12,14 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/image/vector"
+
+	"callbackd/internal/sandbox/journey"
 )
 
-// specimen is what one picture shows.
-type specimen struct {
-	holder     person
-	paper      paper
+// Specimen is what one picture shows.
+type Specimen struct {
+	Holder     journey.Person
+	Document   journey.Document
 	category   string
 	classifier string
 	// caption is the line at the bottom: the kind of journey and its id.
@@ -23,18 +28,19 @@ type specimen struct {
 	flaw string
 }
 
-func specimenOf(p *part) specimen {
-	j := p.journey
-	return specimen{
-		holder: j.holder, paper: j.paper, category: p.category, classifier: p.key.classifier,
-		caption: j.Kind + "  ·  " + j.WorkflowExecutionID, flaw: j.kind.verdict.label,
+// Of is what the part's picture shows.
+func Of(p *journey.Part) Specimen {
+	j := p.Journey()
+	return Specimen{
+		Holder: j.Holder, Document: j.Document, category: p.Category, classifier: p.Classifier,
+		caption: j.Kind + "  ·  " + j.WorkflowExecutionID, flaw: j.Label(),
 	}
 }
 
-// anonymous shows nobody in particular.
-func (s specimen) anonymous() specimen {
-	s.holder = person{firstName: "NOBODY", lastName: "SPECIMEN", gender: "F", country: countries[0], address: "1 ELM STREET", postalCode: "01000"}
-	s.paper = paper{kind: s.paper.kind, number: "XX0000000", personalNumber: "000000000"}
+// Anonymous shows nobody in particular.
+func (s Specimen) Anonymous() Specimen {
+	s.Holder = journey.Nobody
+	s.Document = journey.Document{Kind: s.Document.Kind, Number: "XX0000000", PersonalNumber: "000000000"}
 	s.caption, s.flaw = "", ""
 	return s
 }
@@ -46,14 +52,14 @@ var (
 )
 
 // palettes are top, bottom and accent colours of each document.
-var palettes = map[docType][3]color.NRGBA{
-	passport:       {rgb(0xdfe8f6), rgb(0xc3d3ee), rgb(0x1f3f7a)},
-	idCard:         {rgb(0xe3f3ee), rgb(0xbfe0dc), rgb(0x0f6b62)},
-	drivingLicense: {rgb(0xfbe6ee), rgb(0xf2c8d8), rgb(0xa3264f)},
-	visa:           {rgb(0xeef3da), rgb(0xd8e4b4), rgb(0x55702a)},
+var palettes = map[journey.DocumentType][3]color.NRGBA{
+	journey.Passport:       {rgb(0xdfe8f6), rgb(0xc3d3ee), rgb(0x1f3f7a)},
+	journey.IDCard:         {rgb(0xe3f3ee), rgb(0xbfe0dc), rgb(0x0f6b62)},
+	journey.DrivingLicense: {rgb(0xfbe6ee), rgb(0xf2c8d8), rgb(0xa3264f)},
+	journey.Visa:           {rgb(0xeef3da), rgb(0xd8e4b4), rgb(0x55702a)},
 }
 
-func (s specimen) draw() (image.Image, error) {
+func (s Specimen) draw() (image.Image, error) {
 	var c *canvas
 	switch {
 	case s.category == "SELFIE":
@@ -78,55 +84,55 @@ func (s specimen) draw() (image.Image, error) {
 }
 
 // document is the empty sheet with its heading, and the colour of its accents.
-func (s specimen) document() (*canvas, color.NRGBA) {
-	colors := palettes[s.paper.kind]
+func (s Specimen) document() (*canvas, color.NRGBA) {
+	colors := palettes[s.Document.Kind]
 	c := newCanvas(800, 530)
-	if s.paper.kind == passport || s.paper.kind == visa {
+	if s.Document.Kind == journey.Passport || s.Document.Kind == journey.Visa {
 		c = newCanvas(800, 590)
 	}
 	c.gradient(colors[0], colors[1])
 	c.waves(faded(colors[2], 40), 26, 16, 31)
 	c.waves(faded(white, 120), 19, 22, 47)
 	c.rect(0, 0, 800, 74, colors[2])
-	c.text(28, 34, bold, 26, white, s.holder.country.name)
-	c.text(28, 60, regular, 17, mix(colors[2], white, 0.75), s.paper.kind.title()+"  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
+	c.text(28, 34, bold, 26, white, s.Holder.Country.Name)
+	c.text(28, 60, regular, 17, mix(colors[2], white, 0.75), s.Document.Kind.Title()+"  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
 	c.roundRect(690, 14, 86, 46, 8, mix(colors[2], white, 0.18))
-	c.text(706, 47, bold, 28, white, s.holder.country.code)
+	c.text(706, 47, bold, 28, white, s.Holder.Country.Code)
 	return c, colors[2]
 }
 
-func (s specimen) front() *canvas {
+func (s Specimen) front() *canvas {
 	c, accent := s.document()
 	c.roundRect(28, 98, 214, 280, 10, white)
 	s.portrait(c, image.Rect(34, 104, 236, 372))
 
-	h, doc := s.holder, s.paper
+	h, doc := s.Holder, s.Document
 	s.fields(c, 270, 118, accent, [][2]string{
-		{"Surname", h.lastName},
-		{"Given names", h.firstName},
-		{"Date of birth", h.born.Format("02 Jan 2006")},
-		{"Sex", h.gender},
-		{"Nationality", h.country.code},
-		{"Place of birth", h.country.city},
-		{"Date of issue", doc.issued.Format("02 Jan 2006")},
-		{"Date of expiry", doc.expires.Format("02 Jan 2006")},
-		{s.numberLabel(), doc.number},
-		{"Type", strings.ReplaceAll(doc.subType, "_", " ")},
+		{"Surname", h.LastName},
+		{"Given names", h.FirstName},
+		{"Date of birth", h.Born.Format("02 Jan 2006")},
+		{"Sex", h.Gender},
+		{"Nationality", h.Country.Code},
+		{"Place of birth", h.Country.City},
+		{"Date of issue", doc.Issued.Format("02 Jan 2006")},
+		{"Date of expiry", doc.Expires.Format("02 Jan 2006")},
+		{s.numberLabel(), doc.Number},
+		{"Type", strings.ReplaceAll(doc.SubType, "_", " ")},
 	})
-	switch doc.kind {
-	case passport, visa:
+	switch doc.Kind {
+	case journey.Passport, journey.Visa:
 		c.rect(0, 456, 800, 108, faded(white, 215))
-		for i, line := range h.mrz(doc) {
+		for i, line := range h.MRZ(doc) {
 			c.text(30, 498+i*42, mono, 28, ink, line)
 		}
-	case idCard:
+	case journey.IDCard:
 		chip(c, 662, 400)
-	case drivingLicense:
+	case journey.DrivingLicense:
 		c.roundRect(636, 410, 136, 62, 8, faded(accent, 50))
 		c.text(652, 455, bold, 40, accent, "AM B")
 	}
 	c.text(30, 420, regular, 15, faint, "Signature")
-	c.text(108, 424, regular, 22, rgb(0x27408b), strings.ToLower(h.firstName+" "+h.lastName[:1])+".")
+	c.text(108, 424, regular, 22, rgb(0x27408b), strings.ToLower(h.FirstName+" "+h.LastName[:1])+".")
 	if s.classifier == "FRONT_WITH_FLASH" {
 		for r := 150.0; r > 10; r -= 14 {
 			c.ellipse(560, 190, r*1.5, r, color.NRGBA{255, 255, 250, 26})
@@ -135,33 +141,33 @@ func (s specimen) front() *canvas {
 	return c
 }
 
-func (s specimen) back() *canvas {
+func (s Specimen) back() *canvas {
 	c, accent := s.document()
-	h, doc := s.holder, s.paper
+	h, doc := s.Holder, s.Document
 	s.fields(c, 40, 118, accent, [][2]string{
-		{"Address", h.address},
-		{"City", h.postalCode + " " + h.country.city},
-		{"Holder", h.firstName + " " + h.lastName},
-		{s.numberLabel(), doc.number},
+		{"Address", h.Address},
+		{"City", h.PostalCode + " " + h.Country.City},
+		{"Holder", h.FirstName + " " + h.LastName},
+		{s.numberLabel(), doc.Number},
 	})
 	c.rect(0, 250, 800, 58, rgb(0x2b2f3a)) // magnetic stripe
-	for x, n := 40, uint32(2166136261); x < 740; n = n*16777619 ^ uint32(doc.number[x%len(doc.number)]) {
+	for x, n := 40, uint32(2166136261); x < 740; n = n*16777619 ^ uint32(doc.Number[x%len(doc.Number)]) {
 		width := 2 + int(n>>28)/4
 		c.rect(x, 336, width, 84, ink)
 		x += width + 2 + int(n>>24&15)/4
 	}
 	c.rect(0, 440, 800, 64, faded(white, 215))
-	c.text(30, 482, mono, 28, ink, h.mrz(doc)[1])
+	c.text(30, 482, mono, 28, ink, h.MRZ(doc)[1])
 	return c
 }
 
-func (s specimen) numberLabel() string {
-	switch s.paper.kind {
-	case passport:
+func (s Specimen) numberLabel() string {
+	switch s.Document.Kind {
+	case journey.Passport:
 		return "Passport no."
-	case visa:
+	case journey.Visa:
 		return "Visa no."
-	case drivingLicense:
+	case journey.DrivingLicense:
 		return "License no."
 	default:
 		return "Card no."
@@ -169,7 +175,7 @@ func (s specimen) numberLabel() string {
 }
 
 // fields writes label and value pairs in two columns.
-func (s specimen) fields(c *canvas, x, y int, accent color.Color, pairs [][2]string) {
+func (s Specimen) fields(c *canvas, x, y int, accent color.Color, pairs [][2]string) {
 	for i, pair := range pairs {
 		left, top := x+i%2*270, y+i/2*62
 		c.text(left, top, regular, 14, accent, pair[0])
@@ -192,13 +198,13 @@ func chip(c *canvas, x, y int) {
 	}
 }
 
-func (s specimen) selfie() *canvas {
+func (s Specimen) selfie() *canvas {
 	c := newCanvas(480, 640)
 	s.portrait(c, image.Rect(0, 64, 480, 614))
 	c.waves(faded(white, 60), 30, 9, 23)
 	c.rect(0, 0, 480, 64, faded(ink, 210))
 	c.text(20, 28, bold, 22, white, "SELFIE  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
-	c.text(20, 52, regular, 17, rgb(0xc9d2e6), s.holder.firstName+" "+s.holder.lastName)
+	c.text(20, 52, regular, 17, rgb(0xc9d2e6), s.Holder.FirstName+" "+s.Holder.LastName)
 	return c
 }
 
@@ -210,9 +216,9 @@ type look struct {
 
 // look depends on the name alone, so that selfie and document show the same
 // face; it differs where the journey is about another person.
-func (s specimen) look() look {
+func (s Specimen) look() look {
 	sum := fnv.New32a()
-	fmt.Fprint(sum, s.holder.firstName, s.holder.lastName)
+	fmt.Fprint(sum, s.Holder.FirstName, s.Holder.LastName)
 	if s.category == "SELFIE" && (s.flaw == "NO_MATCH" || s.flaw == "FAILED") {
 		fmt.Fprint(sum, "somebody else")
 	}
@@ -223,14 +229,14 @@ func (s specimen) look() look {
 		hair:    choose(7, 0x2a211c, 0x5b3a21, 0x9a6a35, 0xc9a15a, 0x8b8b90, 0x7c2f1d),
 		shirt:   choose(11, 0x35507a, 0x6d3b58, 0x3f6b4f, 0x80582c, 0x40454f),
 		wall:    choose(15, 0x9fb4c9, 0xb6c6a8, 0xd0b9a2, 0xb3a8c9),
-		long:    s.holder.gender == "F",
-		beard:   s.holder.gender == "M" && n>>19&1 == 1,
+		long:    s.Holder.Gender == "F",
+		beard:   s.Holder.Gender == "M" && n>>19&1 == 1,
 		glasses: n>>21&3 == 0,
 	}
 }
 
 // portrait draws head and shoulders into the box.
-func (s specimen) portrait(c *canvas, box image.Rectangle) {
+func (s Specimen) portrait(c *canvas, box image.Rectangle) {
 	l := s.look()
 	inner := newCanvas(box.Dx(), box.Dy())
 	w, h := float64(box.Dx()), float64(box.Dy())
@@ -269,7 +275,7 @@ func (s specimen) portrait(c *canvas, box image.Rectangle) {
 }
 
 // hair is a cap over the upper part of the head.
-func (s specimen) hair(c *canvas, l look, cx, cy, rx, ry float64) {
+func (s Specimen) hair(c *canvas, l look, cx, cy, rx, ry float64) {
 	box := image.Rect(int(cx-rx*1.2), int(cy-ry*1.3), int(cx+rx*1.2)+1, int(cy+ry*0.3))
 	x, y := float32(cx)-float32(box.Min.X), float32(cy)-float32(box.Min.Y)
 	a, b := float32(rx), float32(ry)

@@ -1,4 +1,4 @@
-package sandbox
+package journey
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 // and what a client must survive although nobody has met it yet.
 func oddKinds() []Kind {
 	kinds := []Kind{
-		{Name: "odd-part-without-href", Description: "the BACK part has no href", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-part-without-href", Description: "the BACK part has no href", adjust: func(_ *Journey, d *Details) {
 			for i := range d.Credentials {
 				for p := range d.Credentials[i].Parts {
 					if part := &d.Credentials[i].Parts[p]; part.Classifier == "BACK" {
@@ -18,64 +18,64 @@ func oddKinds() []Kind {
 				}
 			}
 		}},
-		{Name: "odd-foreign-href", Description: "the FRONT part's href points to a foreign host", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-foreign-href", Description: "the FRONT part's href points to a foreign host", adjust: func(_ *Journey, d *Details) {
 			d.Credentials[0].Parts[0].Href = "https://retrieval.amer-1.jumio.ai.example.com/api/v1/parts/FRONT"
 		}},
-		{Name: "odd-foreign-facemap", Description: "the facemap's href is foreign and names no credential: an image not to be had", facemapLost: true, adjust: func(_ *Journey, d *details) {
+		{Name: "odd-foreign-facemap", Description: "the facemap's href is foreign and names no credential: an image not to be had", facemapLost: true, adjust: func(_ *Journey, d *Details) {
 			d.dropCredential("FACEMAP")
 			liveness := &d.Capabilities["liveness"][0]
 			liveness.Credentials = slices.DeleteFunc(liveness.Credentials, func(c credentialRef) bool { return c.Category == "FACEMAP" })
 			liveness.ValidFaceMap = "https://facemaps.example.com/download/1"
 		}},
-		{Name: "odd-credential-without-parts", Description: "the FACEMAP credential has no parts; only the liveness names the facemap", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-credential-without-parts", Description: "the FACEMAP credential has no parts; only the liveness names the facemap", adjust: func(_ *Journey, d *Details) {
 			for i := range d.Credentials {
 				if d.Credentials[i].Category == "FACEMAP" {
 					d.Credentials[i].Parts = nil
 				}
 			}
 		}},
-		{Name: "odd-facemap-of-another-workflow", Description: "the facemap belongs to a credential of an earlier workflow", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-facemap-of-another-workflow", Description: "the facemap belongs to a credential of an earlier workflow", adjust: func(_ *Journey, d *Details) {
 			d.dropCredential("FACEMAP")
 		}},
-		{Name: "odd-empty-data", Description: "data is {} in extraction and liveness", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-empty-data", Description: "data is {} in extraction and liveness", adjust: func(_ *Journey, d *Details) {
 			d.Capabilities["extraction"][0].Data = map[string]any{}
 			d.Capabilities["liveness"][0].Data = map[string]any{}
 		}},
-		{Name: "odd-capability-without-credentials", Description: "no capability lists its credentials", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-capability-without-credentials", Description: "no capability lists its credentials", adjust: func(_ *Journey, d *Details) {
 			for _, entries := range d.Capabilities {
 				for i := range entries {
 					entries[i].Credentials = nil
 				}
 			}
 		}},
-		{Name: "odd-name-not-available", Description: `the first name is "N/A", dates are not dates`, adjust: func(_ *Journey, d *details) {
+		{Name: "odd-name-not-available", Description: `the first name is "N/A", dates are not dates`, adjust: func(_ *Journey, d *Details) {
 			data := d.Capabilities["extraction"][0].Data
 			data["firstName"], data["dateOfBirth"], data["expiryDate"] = "N/A", "1990-00-00", "N/A"
 		}},
-		{Name: "odd-nul-in-string", Description: `the last name holds \u0000, which jsonb cannot`, adjust: func(j *Journey, d *details) {
-			d.Capabilities["extraction"][0].Data["lastName"] = j.holder.lastName + "\x00"
+		{Name: "odd-nul-in-string", Description: `the last name holds \u0000, which jsonb cannot`, adjust: func(j *Journey, d *Details) {
+			d.Capabilities["extraction"][0].Data["lastName"] = j.Holder.LastName + "\x00"
 		}},
-		{Name: "odd-wrong-types", Description: "numbers and lists where the guide has strings", adjust: func(_ *Journey, d *details) {
+		{Name: "odd-wrong-types", Description: "numbers and lists where the guide has strings", adjust: func(_ *Journey, d *Details) {
 			data := d.Capabilities["extraction"][0].Data
 			data["documentNumber"], data["gender"], data["address"] = 123456789, []string{"F"}, "none"
 			d.Workflow.DefinitionKey = 3
 		}},
-		{Name: "odd-session-expired-without-started-at", Description: "SESSION_EXPIRED and no startedAt", status: StatusSessionExpired, adjust: func(_ *Journey, d *details) {
+		{Name: "odd-session-expired-without-started-at", Description: "SESSION_EXPIRED and no startedAt", status: StatusSessionExpired, adjust: func(_ *Journey, d *Details) {
 			d.StartedAt = ""
 		}},
 		{Name: "odd-session-expired-with-details", Description: "SESSION_EXPIRED, yet full details with images", status: StatusSessionExpired, full: true},
 		{Name: "odd-unknown-status", Description: "the callback's status is COMPLETED, which no document names; Get Status says PROCESSED", callbackStatus: "COMPLETED"},
 	}
 	for i := range kinds {
-		kinds[i].key, kinds[i].document, kinds[i].weight = "3", idCard, 1
+		kinds[i].key, kinds[i].document, kinds[i].weight = "3", IDCard, 1
 	}
 	return kinds
 }
 
 // addLater adds what Jumio's answers gained after the guide.
-func (d *details) addLater(j *Journey) {
+func (d *Details) addLater(j *Journey) {
 	d.Decision = &overall{decision: j.overallDecision(d), Risk: risk{Score: j.riskScore}}
-	d.Steps = &link{Href: j.workflowHref() + "/steps"}
+	d.Steps = &link{Href: j.WorkflowHref() + "/steps"}
 	for name, entries := range d.Capabilities {
 		for i := range entries {
 			entries[i].ID = j.derivedID(name, i)
@@ -95,13 +95,13 @@ func (d *details) addLater(j *Journey) {
 		Data: map[string]any{"searchDate": d.CompletedAt, "searchResults": 0, "searchStatus": "DONE"},
 	}}
 	data := d.Capabilities["extraction"][0].Data
-	born := j.holder.born
+	born := j.Holder.Born
 	data["dateOfBirthParts"] = map[string]any{"day": born.Day(), "month": int(born.Month()), "year": born.Year()}
 	data["currentAge"] = strconv.Itoa(j.created.Year() - born.Year())
 }
 
 // overallDecision sums the capabilities up: the worst of them decides.
-func (j *Journey) overallDecision(d *details) decision {
+func (j *Journey) overallDecision(d *Details) decision {
 	worst := newDecision(passed, "PASSED")
 	for _, entries := range d.Capabilities {
 		for _, c := range entries {
@@ -116,7 +116,7 @@ func (j *Journey) overallDecision(d *details) decision {
 	return worst
 }
 
-func (d *details) dropCredential(category string) {
+func (d *Details) dropCredential(category string) {
 	kept := d.Credentials[:0]
 	for _, c := range d.Credentials {
 		if c.Category != category {

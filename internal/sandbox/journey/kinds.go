@@ -1,7 +1,8 @@
-package sandbox
+package journey
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 )
@@ -17,9 +18,9 @@ const (
 	StatusTokenExpired       = "TOKEN_EXPIRED"
 )
 
-// Kind describes one sort of journey.
+// Kind is one sort of journey.
 type Kind struct {
-	// Name is what NewJourney takes.
+	// Name is what Find takes.
 	Name string
 	// Description is one line for a person.
 	Description string
@@ -27,7 +28,7 @@ type Kind struct {
 	// key is the workflow definition key (guide, "Workflow Definition Keys").
 	key string
 	// document is empty where the workflow has no ID.
-	document docType
+	document DocumentType
 	// status is PROCESSED when empty.
 	status string
 	// full details and images are there although the workflow was not processed.
@@ -41,7 +42,7 @@ type Kind struct {
 	// later adds what Jumio's answers gained after the guide.
 	later bool
 	// adjust makes the journey or its details odd.
-	adjust func(*Journey, *details)
+	adjust func(*Journey, *Details)
 	// weight is how often the kind occurs in the mix.
 	weight int
 }
@@ -93,7 +94,8 @@ var catalogue = slices.Concat(passedKinds(), verdictKinds(), unfinishedKinds(), 
 // Kinds lists every sort of journey that the sandbox knows.
 func Kinds() []Kind { return slices.Clone(catalogue) }
 
-func findKind(name string) (Kind, error) {
+// Find looks a kind up by its name.
+func Find(name string) (Kind, error) {
 	for _, k := range catalogue {
 		if k.Name == name {
 			return k, nil
@@ -102,16 +104,34 @@ func findKind(name string) (Kind, error) {
 	return Kind{}, fmt.Errorf("unknown kind of journey %q", name)
 }
 
+// Mixed deals the kinds like cards: every kind has come after one round.
+func Mixed(seed, index uint64) Kind {
+	deck := mixDeck()
+	round, place := index/uint64(len(deck)), index%uint64(len(deck))
+	rng := rand.New(rand.NewPCG(seed, ^round))
+	rng.Shuffle(len(deck), func(a, b int) { deck[a], deck[b] = deck[b], deck[a] })
+	return deck[place]
+}
+
+// mixDeck holds each kind as often as its weight.
+func mixDeck() []Kind {
+	var deck []Kind
+	for _, k := range catalogue {
+		deck = append(deck, slices.Repeat([]Kind{k}, k.weight)...)
+	}
+	return deck
+}
+
 func passedKinds() []Kind {
 	return []Kind{
-		{Name: "passed-passport", Description: "passport, selfie and facemap, all passed", key: "3", document: passport, weight: 14},
-		{Name: "passed-id-card", Description: "ID card with front and back, selfie and facemap, all passed", key: "3", document: idCard, weight: 14},
-		{Name: "passed-driving-license", Description: "driving license (PNG images), document only, passed", key: "2", document: drivingLicense, weight: 8},
-		{Name: "passed-visa", Description: "visa, document only, passed", key: "2", document: visa, weight: 4},
+		{Name: "passed-passport", Description: "passport, selfie and facemap, all passed", key: "3", document: Passport, weight: 14},
+		{Name: "passed-id-card", Description: "ID card with front and back, selfie and facemap, all passed", key: "3", document: IDCard, weight: 14},
+		{Name: "passed-driving-license", Description: "driving license (PNG images), document only, passed", key: "2", document: DrivingLicense, weight: 8},
+		{Name: "passed-visa", Description: "visa, document only, passed", key: "2", document: Visa, weight: 4},
 		{Name: "passed-liveness", Description: "standalone liveness: selfie and facemap without a document", key: "6", weight: 3},
-		{Name: "passed-similarity", Description: "similarity of a selfie and an ID card, MATCH", key: "20", document: idCard, weight: 3},
+		{Name: "passed-similarity", Description: "similarity of a selfie and an ID card, MATCH", key: "20", document: IDCard, weight: 3},
 		{Name: "passed-authentication", Description: "facemap compared with an earlier one, passed", key: "9", weight: 4},
-		{Name: "passed-later-jumio", Description: "passport as later Jumio answers it: decision and risk, capability ids, LIVENESS_1.., watchlist", key: "32", document: passport, later: true, weight: 8},
+		{Name: "passed-later-jumio", Description: "passport as later Jumio answers it: decision and risk, capability ids, LIVENESS_1.., watchlist", key: "32", document: Passport, later: true, weight: 8},
 	}
 }
 
@@ -123,7 +143,7 @@ func verdictKinds() []Kind {
 		k := Kind{
 			Name:        kebab(capability) + "-" + kebab(label) + suffix,
 			Description: fmt.Sprintf("%s %s, %s", capability, decision, label),
-			key:         "3", document: passport,
+			key:         "3", document: Passport,
 			verdict: verdict{capability, decision, label},
 			weight:  1,
 		}
@@ -131,7 +151,7 @@ func verdictKinds() []Kind {
 		case capability == "authentication":
 			k.key, k.document = "9", ""
 		case label == "MISSING_PAGE" || label == "PUNCHED" || label == "BLACK_WHITE":
-			k.document = idCard
+			k.document = IDCard
 		}
 		kinds = append(kinds, k)
 	}
@@ -155,10 +175,10 @@ func verdictKinds() []Kind {
 
 func unfinishedKinds() []Kind {
 	return []Kind{
-		{Name: "session-expired", Description: "started, but the session ran out: SESSION_EXPIRED", key: "3", document: passport, status: StatusSessionExpired, weight: 5},
-		{Name: "token-expired", Description: "never started: TOKEN_EXPIRED", key: "3", document: passport, status: StatusTokenExpired, weight: 5},
-		{Name: "initiated", Description: "stays INITIATED; no final callback ever comes", key: "3", document: passport, status: StatusInitiated, weight: 1},
-		{Name: "acquired", Description: "stays ACQUIRED; no final callback ever comes", key: "3", document: passport, status: StatusAcquired, weight: 2},
+		{Name: "session-expired", Description: "started, but the session ran out: SESSION_EXPIRED", key: "3", document: Passport, status: StatusSessionExpired, weight: 5},
+		{Name: "token-expired", Description: "never started: TOKEN_EXPIRED", key: "3", document: Passport, status: StatusTokenExpired, weight: 5},
+		{Name: "initiated", Description: "stays INITIATED; no final callback ever comes", key: "3", document: Passport, status: StatusInitiated, weight: 1},
+		{Name: "acquired", Description: "stays ACQUIRED; no final callback ever comes", key: "3", document: Passport, status: StatusAcquired, weight: 2},
 	}
 }
 

@@ -1,6 +1,9 @@
-package sandbox
+package journey
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // dlCategory is an element of data.dlCategories of an extraction.
 type dlCategory struct {
@@ -9,21 +12,21 @@ type dlCategory struct {
 	ExpiryDate string `json:"expiryDate"`
 }
 
-func newDLCategory(category string, doc paper) dlCategory {
-	return dlCategory{category, doc.issued.Format(time.DateOnly), doc.expires.Format(time.DateOnly)}
+func newDLCategory(category string, doc Document) dlCategory {
+	return dlCategory{category, doc.Issued.Format(time.DateOnly), doc.Expires.Format(time.DateOnly)}
 }
 
 // paddingCategories are all of the same length, so that all elements are.
 var paddingCategories = []string{"AM", "A1", "A2", "BE", "B1", "CE", "C1", "DE", "D1"}
 
-// pad makes the details about size bytes long, see Config.DetailsBytes.
-func (d *details) pad(size int, doc paper) {
+// pad makes the details about size bytes long, see Settings.DetailsBytes.
+func (d *Details) pad(size int, doc Document) {
 	extractions := d.Capabilities["extraction"]
 	if len(extractions) == 0 || len(extractions[0].Data) == 0 {
 		return
 	}
-	missing := size - len(jsonResponse(d).body)
-	each := len(jsonResponse(newDLCategory(paddingCategories[0], doc)).body) + len(",")
+	missing := size - len(jsonOf(d))
+	each := len(jsonOf(newDLCategory(paddingCategories[0], doc))) + len(",")
 	data := extractions[0].Data
 	list, _ := data["dlCategories"].([]dlCategory)
 	for n := range (missing + each/2) / each {
@@ -32,4 +35,10 @@ func (d *details) pad(size int, doc paper) {
 	if len(list) > 0 {
 		data["dlCategories"] = list
 	}
+}
+
+// jsonOf cannot fail: there are only texts, numbers, lists and maps.
+func jsonOf(value any) []byte {
+	text, _ := json.Marshal(value)
+	return text
 }
