@@ -87,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	for _, cleanUp := range slices.Backward(d.cleanUps) {
-		// callbackd's own end may be what err tells already.
+		// err may already be how callbackd ended.
 		if failure := cleanUp(); failure != nil && !errors.Is(err, failure) {
 			err = errors.Join(err, failure)
 		}

@@ -29,7 +29,7 @@ const (
 // Journey is one journey to send.
 type Journey struct {
 	Kind   string
-	Faults []string // as sandbox.ParseFault reads them
+	Faults []string // as sandbox.ParseFaults reads them
 	Note   string   // what makes it difficult, for the report
 }
 
@@ -101,12 +101,9 @@ func (d *demo) travel(ctx context.Context) error {
 func (d *demo) prepare() ([]*sandbox.Journey, error) {
 	journeys := make([]*sandbox.Journey, len(d.Journeys))
 	for i, planned := range d.Journeys {
-		faults := make([]sandbox.Fault, len(planned.Faults))
-		var err error
-		for f, text := range planned.Faults {
-			if faults[f], err = sandbox.ParseFault(text); err != nil {
-				return nil, err
-			}
+		faults, err := sandbox.ParseFaults(planned.Faults)
+		if err != nil {
+			return nil, err
 		}
 		journeys[i], err = d.sandbox.NewJourney(planned.Kind, sandbox.WithFaults(faults...),
 			sandbox.WithUserReference(userReference(i)), sandbox.WithCallbackURL(d.instance.CallbackURL))

@@ -10,15 +10,15 @@ import (
 	"callbackd/internal/sandbox/journey"
 )
 
-// idPattern is what an id may look like; anything else is a suspicious value.
+// idPattern is the form of ids; any other value is suspicious.
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // serveWorkflow is the guide's "Get Status" and "Get Workflow Details".
 func (s *Sandbox) serveWorkflow(endpoint Endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		client, refused := s.admit(r)
-		if refused != nil {
-			s.deliver(w, r, endpoint, *refused)
+		client, rejected := s.admit(r)
+		if rejected != nil {
+			s.deliver(w, r, endpoint, *rejected)
 			return
 		}
 		j, ok := s.journey(chi.URLParam(r, "workflow"))
@@ -36,9 +36,9 @@ func (s *Sandbox) serveWorkflow(endpoint Endpoint) http.HandlerFunc {
 
 // servePart is the guide's "Get Images".
 func (s *Sandbox) servePart(w http.ResponseWriter, r *http.Request) {
-	client, refused := s.admit(r)
-	if refused != nil {
-		s.deliver(w, r, EndpointImage, *refused)
+	client, rejected := s.admit(r)
+	if rejected != nil {
+		s.deliver(w, r, EndpointImage, *rejected)
 		return
 	}
 	p, ok := s.part(partKey{chi.URLParam(r, "account"), chi.URLParam(r, "credential"), chi.URLParam(r, "classifier")})
@@ -64,22 +64,20 @@ func (s *Sandbox) part(key partKey) (*part, bool) {
 
 // admit checks headers, credentials, the ids' form and the request limit.
 func (s *Sandbox) admit(r *http.Request) (Client, *response) {
-	if refused := checkHeaders(r, http.StatusForbidden, "application/json"); refused != nil {
-		return Client{}, refused
+	if rejected := checkHeaders(r, http.StatusForbidden, "application/json"); rejected != nil {
+		return Client{}, rejected
 	}
-	client, refused := s.authenticate(r)
-	if refused != nil {
-		return Client{}, refused
+	client, rejected := s.authenticate(r)
+	if rejected != nil {
+		return Client{}, rejected
 	}
 	for _, name := range []string{"account", "workflow", "credential", "classifier"} {
 		if id := chi.URLParam(r, name); id != "" && !idPattern.MatchString(id) {
-			refused := problem(http.StatusForbidden, "suspicious value of "+name)
-			return Client{}, &refused
+			return Client{}, reject(http.StatusForbidden, "suspicious value of "+name)
 		}
 	}
 	if s.limiter != nil && !s.limiter.Allow() {
-		refused := problem(http.StatusTooManyRequests, "Request limit exceeded")
-		return Client{}, &refused
+		return Client{}, reject(http.StatusTooManyRequests, "Request limit exceeded")
 	}
 	return client, nil
 }
@@ -108,7 +106,7 @@ func (s *Sandbox) serveJourney(w http.ResponseWriter, r *http.Request, client Cl
 // status is the answer of Get Status.
 func (j *Journey) status() map[string]any {
 	return map[string]any{
-		"account": journey.AccountRef{ID: j.AccountID, Href: j.AccountHref()},
+		"account": journey.Ref{ID: j.AccountID, Href: j.AccountHref()},
 		"workflowExecution": map[string]any{
 			"id": j.WorkflowExecutionID, "href": j.ShortHref(),
 			"definitionKey": j.DefinitionKey, "status": j.Status,

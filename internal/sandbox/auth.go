@@ -33,8 +33,8 @@ func newTokens(cfg Config) *tokens {
 	}
 }
 
-// issue returns the client's token and the seconds it still lives: the same
-// one again while more than half of its lifetime is left, as Jumio may do.
+// issue returns the client's token and its remaining seconds: the same token
+// while more than half of its lifetime is left, as Jumio may do.
 func (t *tokens) issue(c Client) (value string, expiresIn int, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -83,7 +83,7 @@ func (t *tokens) client(id, secret string) (Client, bool) {
 	return Client{}, false
 }
 
-// RevokeTokens makes every issued access token worthless.
+// RevokeTokens revokes every access token.
 func (s *Sandbox) RevokeTokens() { s.tokens.revokeAll() }
 
 // serveToken is the guide's "Request Access Token".
@@ -111,7 +111,12 @@ func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) response {
 		return problem(http.StatusBadRequest, "grant_type must be client_credentials")
 	}
 	value, expiresIn, fresh := s.tokens.issue(client)
-	s.countToken(fresh)
+	s.total(func(t *Totals) {
+		t.TokenRequests++
+		if fresh {
+			t.TokensIssued++
+		}
+	})
 	return jsonResponse(map[string]any{"access_token": value, "expires_in": expiresIn, "token_type": "Bearer"})
 }
 
@@ -119,21 +124,18 @@ func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) response {
 // ("Request Headers" of each API); nil means that they are right. The status
 // answers a wrong Content-Type, 403 anything else.
 func checkHeaders(r *http.Request, status int, contentType string) *response {
-	var rejected response
 	sent, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch agent := r.Header.Get("User-Agent"); {
 	case agent == "":
-		rejected = problem(http.StatusForbidden, "the header User-Agent is missing")
+		return reject(http.StatusForbidden, "the header User-Agent is missing")
 	case strings.HasPrefix(agent, "Go-http-client/"):
-		rejected = problem(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
+		return reject(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
 	case !acceptsJSON(r.Header.Values("Accept")):
-		rejected = problem(http.StatusForbidden, "the header Accept must name application/json")
+		return reject(http.StatusForbidden, "the header Accept must name application/json")
 	case err != nil || sent != contentType:
-		rejected = problem(status, "the header Content-Type must be "+contentType)
-	default:
-		return nil
+		return reject(status, "the header Content-Type must be "+contentType)
 	}
-	return &rejected
+	return nil
 }
 
 // acceptsJSON demands application/json by name, as the guide does: a wildcard
@@ -149,17 +151,14 @@ func acceptsJSON(accept []string) bool {
 
 // authenticate finds the client behind a bearer token or Basic credentials.
 func (s *Sandbox) authenticate(r *http.Request) (Client, *response) {
-	if id, secret, ok := r.BasicAuth(); ok {
-		if c, known := s.tokens.client(id, secret); known {
-			return c, nil
-		}
-		refused := unauthorized("client id or secret is wrong")
-		return Client{}, &refused
+	id, secret, basic := r.BasicAuth()
+	c, known := s.tokens.client(id, secret)
+	if !basic {
+		c, known = s.tokens.lookup(bearer(r))
 	}
-	c, ok := s.tokens.lookup(bearer(r))
-	if !ok {
-		refused := unauthorized("the access token is missing, wrong, expired or revoked")
-		return Client{}, &refused
+	if !known {
+		rejected := unauthorized("the credentials or the access token are missing, wrong, expired or revoked")
+		return Client{}, &rejected
 	}
 	return c, nil
 }

@@ -4,14 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
-	"strings"
 	"time"
 
 	"callbackd/internal/sandbox/journey"
 )
 
-// Form is how a callback's body is written. The guide names a form and shows
-// JSON, so that a receiver had better understand each of these.
+// Form is how a callback's body is written. The guide says form and shows JSON,
+// so a receiver should understand them all.
 type Form string
 
 // Forms of callback bodies.
@@ -33,39 +32,26 @@ const (
 // Forms lists every form.
 var Forms = []Form{FormJSON, FormDotted, FormBracketed, FormJSONValues, FormSingleKey, FormSingleValue}
 
-func formNames() string {
-	names := make([]string, len(Forms))
-	for i, f := range Forms {
-		names[i] = string(f)
-	}
-	return strings.Join(names, ", ")
-}
-
 // callback is the body of the guide's "Callback Parameters".
 type callback struct {
-	CallbackSentAt    string             `json:"callbackSentAt,omitempty"`
-	UserReference     string             `json:"userReference,omitempty"`
-	WorkflowExecution callbackWorkflow   `json:"workflowExecution"`
-	Account           *callbackReference `json:"account,omitempty"`
+	CallbackSentAt    string           `json:"callbackSentAt,omitempty"`
+	UserReference     string           `json:"userReference,omitempty"`
+	WorkflowExecution callbackWorkflow `json:"workflowExecution"`
+	Account           *journey.Ref     `json:"account,omitempty"`
 }
 
 type callbackWorkflow struct {
-	callbackReference
+	journey.Ref
 	DefinitionKey string `json:"definitionKey,omitempty"`
 	Status        string `json:"status,omitempty"`
 }
 
-type callbackReference struct {
-	ID   string `json:"id"`
-	Href string `json:"href,omitempty"`
-}
-
 // callback builds what Jumio would post about the journey.
 func (j *Journey) callback(status string, sentAt time.Time) callback {
-	workflow := callbackReference{j.WorkflowExecutionID, j.WorkflowHref()}
-	account := &callbackReference{j.AccountID, j.AccountHref()}
+	workflow := journey.Ref{ID: j.WorkflowExecutionID, Href: j.WorkflowHref()}
+	account := &journey.Ref{ID: j.AccountID, Href: j.AccountHref()}
 	if j.callbackFault(FaultIDOnly) != nil {
-		return callback{WorkflowExecution: callbackWorkflow{callbackReference: callbackReference{ID: workflow.ID}}}
+		return callback{WorkflowExecution: callbackWorkflow{Ref: journey.Ref{ID: workflow.ID}}}
 	}
 	if j.callbackFault(FaultNoAccount) != nil {
 		account = nil
@@ -84,7 +70,7 @@ func (j *Journey) callback(status string, sentAt time.Time) callback {
 	}
 }
 
-// encode writes the callback in the form, with the Content-Type that belongs to it.
+// encode returns the callback in the form, with its Content-Type.
 func (c callback) encode(form Form) (contentType string, body []byte, err error) {
 	text, err := json.Marshal(c)
 	if err != nil {

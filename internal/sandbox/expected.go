@@ -7,7 +7,7 @@ import (
 	"callbackd/internal/sandbox/journey"
 )
 
-// State is where a client should end with a journey.
+// State is a journey's end state at the client.
 type State string
 
 // End states of a journey.
@@ -18,9 +18,9 @@ const (
 	StateNotRequired State = "not_required"
 	// StateRetrieved: details and every image are there.
 	StateRetrieved State = "retrieved"
-	// StatePartial: details are there, some image is not to be had.
+	// StatePartial: details are there, some image is unavailable.
 	StatePartial State = "partial"
-	// StateFailed: the details are not to be had.
+	// StateFailed: the details are unavailable.
 	StateFailed State = "failed"
 )
 
@@ -37,16 +37,16 @@ type Image struct {
 	Category     string `json:"category"`
 	Classifier   string `json:"classifier"`
 	ContentType  string `json:"content_type"`
-	// SHA256 in hex and Size in bytes are empty in the ledger as long as the
-	// image was never drawn, that is: never asked for.
+	// SHA256 in hex and Size in bytes are empty in the ledger until the image is
+	// asked for.
 	SHA256 string `json:"sha256,omitempty"`
 	Size   int    `json:"size,omitempty"`
 }
 
-// Expected draws the journey's images and returns what a client should have
-// that asks Config.Attempts times. Faults count as lasting when they have no
-// number of times, or one that outlasts the attempts; a duration always passes.
-// The faults of one journey must otherwise pass within the attempts together.
+// Expected draws the journey's images and returns what a client should have after
+// Config.Attempts attempts. Faults last if their times are unlimited or outlast
+// the attempts; a duration always passes. The other faults of a journey must pass
+// within the attempts together.
 func (s *Sandbox) Expected(j *Journey) (Expected, error) {
 	for _, p := range j.parts {
 		if _, err := s.image(p); err != nil {

@@ -60,7 +60,7 @@ const (
 	FaultIDOnly     FaultKind = "id_only"
 )
 
-// Fault is one misbehaviour. Its text form is
+// Fault is one kind of misbehaviour. Its text form is
 // "endpoint:kind[:times][:option=value]...", such as "image:truncated:2" or
 // "details:429:1:retry-after=2s"; see ParseFault.
 type Fault struct {
@@ -89,14 +89,14 @@ var faultKinds = []struct {
 	help      string
 }{
 	{Fault400, requests, "Bad Request"},
-	{Fault401, requests, "Unauthorized, the token stays good"},
+	{Fault401, requests, "Unauthorized; the token stays valid"},
 	{Fault403, requests, "Forbidden"},
 	{Fault404, requests, "Not Found"},
 	{Fault429, requests, "Too Many Requests; retry-after=2s or retry-after=date:2s sends Retry-After"},
 	{Fault500, requests, "Internal Server Error"},
 	{Fault502, requests, "Bad Gateway"},
 	{Fault503, requests, "Service Unavailable; retry-after as with 429"},
-	{FaultRevoked, retrievals, "401, and the request's token is good no more"},
+	{FaultRevoked, retrievals, "401, and the request's token is revoked"},
 	{FaultSlow, requests, "the answer comes after delay=2s"},
 	{FaultDrip, requests, "the body drips over delay=2s"},
 	{FaultHang, requests, "no answer until the client gives up"},
@@ -135,13 +135,9 @@ func DefaultFaultPool() []Fault {
 		"callback:duplicate:1", "callback:duplicate:4", "callback:late:1:delay=1s", "callback:reordered", "callback:equal_times",
 		"callback:no_account", "callback:no_href", "callback:id_only",
 	}
-	pool := make([]Fault, len(texts))
-	for i, text := range texts {
-		f, err := ParseFault(text)
-		if err != nil {
-			panic(err) // a wrong text above
-		}
-		pool[i] = f
+	pool, err := ParseFaults(texts)
+	if err != nil {
+		panic(err) // a wrong text above
 	}
 	return pool
 }
@@ -195,6 +191,18 @@ func (f *Fault) setOption(name, value string) error {
 	return nil
 }
 
+// ParseFaults is ParseFault for several.
+func ParseFaults(texts []string) ([]Fault, error) {
+	faults := make([]Fault, len(texts))
+	for i, text := range texts {
+		var err error
+		if faults[i], err = ParseFault(text); err != nil {
+			return nil, err
+		}
+	}
+	return faults, nil
+}
+
 // String is the text form that ParseFault reads.
 func (f Fault) String() string {
 	var b strings.Builder
@@ -225,7 +233,7 @@ func (f Fault) validate() error {
 		}
 		switch {
 		case !slices.Contains(known.endpoints, f.Endpoint):
-			return fmt.Errorf("fault %s: %s happens at %s only", f, f.Kind, joinEndpoints(known.endpoints))
+			return fmt.Errorf("fault %s: %s happens at %s only", f, f.Kind, join(known.endpoints))
 		case f.Times < 0:
 			return fmt.Errorf("fault %s: the number of times is negative", f)
 		case f.Part != "" && f.Endpoint != EndpointImage:
@@ -240,17 +248,18 @@ func (f Fault) validate() error {
 func FaultHelp() string {
 	var b strings.Builder
 	for _, k := range faultKinds {
-		fmt.Fprintf(&b, "  %-12s %s (%s)\n", k.kind, k.help, joinEndpoints(k.endpoints))
+		fmt.Fprintf(&b, "  %-12s %s (%s)\n", k.kind, k.help, join(k.endpoints))
 	}
 	return b.String()
 }
 
-func joinEndpoints(endpoints []Endpoint) string {
-	names := make([]string, len(endpoints))
-	for i, e := range endpoints {
-		names[i] = string(e)
+// join lists names for people.
+func join[T ~string](names []T) string {
+	texts := make([]string, len(names))
+	for i, name := range names {
+		texts[i] = string(name)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(texts, ", ")
 }
 
 func (f Fault) delay() time.Duration { return cmp.Or(f.Delay, 2*time.Second) }

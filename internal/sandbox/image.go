@@ -13,14 +13,13 @@ import (
 	"callbackd/internal/sandbox/specimen"
 )
 
-// imageCache keeps drawn images, bounded in bytes; the oldest leave first.
+// imageCache keeps drawn images, bounded in bytes; when it is full, all leave.
 type imageCache struct {
 	drawing singleflight.Group
 
 	mu    sync.Mutex
 	limit int
 	size  int
-	order []string
 	files map[string][]byte
 }
 
@@ -55,12 +54,11 @@ func (c *imageCache) keep(name string, file []byte) {
 	if _, ok := c.files[name]; ok || len(file) > c.limit {
 		return
 	}
-	c.files[name] = file
-	c.order = append(c.order, name)
-	for c.size += len(file); c.size > c.limit; c.order = c.order[1:] {
-		c.size -= len(c.files[c.order[0]])
-		delete(c.files, c.order[0])
+	if c.size += len(file); c.size > c.limit {
+		clear(c.files)
+		c.size = len(file)
 	}
+	c.files[name] = file
 }
 
 // image returns the part's file: the same bytes for the same seed, always.

@@ -1,9 +1,9 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +18,6 @@ type Journey struct {
 	Faults []Fault
 
 	callbackURL string
-	header      http.Header
 	parts       []*part
 	faults      *faultQueue
 	attempts    int // that the other side makes
@@ -52,7 +51,6 @@ type Option func(*journeyOptions)
 type journeyOptions struct {
 	faults        []Fault
 	callbackURL   string
-	header        http.Header
 	userReference string
 }
 
@@ -61,30 +59,22 @@ func WithFaults(faults ...Fault) Option {
 	return func(o *journeyOptions) { o.faults = append(o.faults, faults...) }
 }
 
-// WithCallbackURL posts the journey's callbacks elsewhere than configured.
+// WithCallbackURL is where the journey's callbacks go; Config.CallbackURL when empty.
 func WithCallbackURL(url string) Option {
-	return func(o *journeyOptions) { o.callbackURL = url }
+	return func(o *journeyOptions) { o.callbackURL = cmp.Or(url, o.callbackURL) }
 }
 
-// WithHeader adds a header to the journey's callbacks, such as X-Forwarded-For.
-func WithHeader(name, value string) Option {
-	return func(o *journeyOptions) { o.header.Add(name, value) }
-}
-
-// WithUserReference sets the journey's userReference.
+// WithUserReference is the journey's userReference; Config.UserReference when empty.
 func WithUserReference(reference string) Option {
-	return func(o *journeyOptions) { o.userReference = reference }
+	return func(o *journeyOptions) { o.userReference = cmp.Or(reference, o.userReference) }
 }
 
 // NewJourney makes a journey of the kind, or of the mix's next kind when kind
-// is empty, and lets the API know it. Nothing is sent. The nth journey of a
+// is empty. The API knows it from then on; nothing is sent. The nth journey of a
 // sandbox depends on the seed, n and the kind alone. An unknown kind or a wrong
 // fault is an error.
 func (s *Sandbox) NewJourney(kind string, opts ...Option) (*Journey, error) {
-	options := journeyOptions{callbackURL: s.cfg.CallbackURL, header: s.cfg.CallbackHeader.Clone(), userReference: s.cfg.UserReference}
-	if options.header == nil {
-		options.header = http.Header{}
-	}
+	options := journeyOptions{callbackURL: s.cfg.CallbackURL, userReference: s.cfg.UserReference}
 	for _, opt := range opts {
 		opt(&options)
 	}
@@ -172,7 +162,7 @@ func (s *Sandbox) generate(k journey.Kind, options journeyOptions) *Journey {
 		settings.Base = s.url
 	}
 	j := &Journey{
-		Journey: journey.New(settings, k, s.created), callbackURL: options.callbackURL, header: options.header, attempts: s.cfg.Attempts,
+		Journey: journey.New(settings, k, s.created), callbackURL: options.callbackURL, attempts: s.cfg.Attempts,
 	}
 	for _, p := range j.Parts {
 		j.parts = append(j.parts, &part{Part: p, journey: j})

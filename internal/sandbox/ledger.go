@@ -80,7 +80,7 @@ type Delivery struct {
 // maxDeliveries bounds the deliveries remembered per journey.
 const maxDeliveries = 32
 
-// record is the journey's own part of the ledger.
+// record is one journey's part of the ledger.
 type record struct {
 	hits              map[visitKey]*Hits
 	inFlight          map[visitKey]int
@@ -134,7 +134,7 @@ func (v visit) enter() {
 	r.maxConcurrentSame = max(r.maxConcurrentSame, r.inFlight[v.key()])
 }
 
-// leave ends the visit; complete says that it got its whole and final answer.
+// leave ends the visit; complete means that it got its whole, final answer.
 func (v visit) leave(complete bool) {
 	v.journey.mu.Lock()
 	defer v.journey.mu.Unlock()
@@ -144,30 +144,21 @@ func (v visit) leave(complete bool) {
 	}
 }
 
-func (s *Sandbox) count(endpoint Endpoint, answer string) {
+// total changes the totals.
+func (s *Sandbox) total(change func(*Totals)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.totals.Responses[string(endpoint)+" "+answer]++
-}
-
-func (s *Sandbox) countToken(fresh bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.totals.TokenRequests++
-	if fresh {
-		s.totals.TokensIssued++
-	}
+	change(&s.totals)
 }
 
 // delivered keeps one delivery in the ledger.
 func (s *Sandbox) delivered(j *Journey, d Delivery) {
-	s.mu.Lock()
-	s.totals.CallbacksSent++
-	if d.Code == 200 {
-		s.totals.CallbacksAcknowledged++
-	}
-	s.mu.Unlock()
-
+	s.total(func(t *Totals) {
+		t.CallbacksSent++
+		if d.Code == 200 {
+			t.CallbacksAcknowledged++
+		}
+	})
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := &j.ledger
@@ -179,12 +170,6 @@ func (s *Sandbox) delivered(j *Journey, d Delivery) {
 		r.deliveries = append(r.deliveries[:0], r.deliveries[1:]...)
 	}
 	r.deliveries = append(r.deliveries, d)
-}
-
-func (s *Sandbox) gaveUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.totals.CallbacksGivenUp++
 }
 
 // Ledger returns what has been served and sent so far. It draws no image: the

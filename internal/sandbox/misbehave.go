@@ -11,12 +11,12 @@ import (
 
 const htmlPage = "<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>We'll be right back.</h1></body></html>\n"
 
-// spoil turns a right answer into what the fault says. It reports whether the
-// client will get the whole, right answer all the same.
+// spoil applies the fault to a right answer, and reports whether the client still
+// gets all of it.
 func (s *Sandbox) spoil(r *http.Request, f Fault, answer response) (spoilt response, complete bool) {
 	if status, err := strconv.Atoi(string(f.Kind)); err == nil {
 		answer = s.errorAnswer(status, f)
-		answer.refusal = ""
+		answer.rejection = ""
 		return answer, false
 	}
 	contentType := answer.header.Get("Content-Type")
@@ -32,7 +32,7 @@ func (s *Sandbox) spoil(r *http.Request, f Fault, answer response) (spoilt respo
 	case FaultRevoked:
 		s.tokens.revoke(bearer(r))
 		answer = unauthorized("the access token is revoked")
-		answer.refusal = ""
+		answer.rejection = ""
 	case FaultRedirect:
 		answer = newResponse(http.StatusFound, "text/html; charset=utf-8", nil)
 		answer.header.Set("Location", "http://"+r.Host+trapPath)
@@ -56,7 +56,7 @@ func (s *Sandbox) errorAnswer(status int, f Fault) response {
 	if status == http.StatusUnauthorized {
 		return unauthorized("the access token is not accepted")
 	}
-	detail := "the sandbox was told to answer so"
+	detail := "a fault of the sandbox"
 	if status == http.StatusTooManyRequests {
 		detail = "Request limit exceeded"
 	}
@@ -64,7 +64,7 @@ func (s *Sandbox) errorAnswer(status int, f Fault) response {
 	if f.RetryAfter > 0 {
 		value := strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds())))
 		if f.RetryAfterDate {
-			// Up to a second more: an HTTP date has no fractions.
+			// Rounded up: an HTTP date has no fractions.
 			value = s.cfg.Now().Add(f.RetryAfter + time.Second).UTC().Format(http.TimeFormat)
 		}
 		answer.header.Set("Retry-After", value)

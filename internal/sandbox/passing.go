@@ -2,10 +2,10 @@ package sandbox
 
 import "fmt"
 
-// SetFaults makes the faults hold for all requests from now on, before those of
-// the journeys and of the configuration; their times count over all journeys.
-// It replaces what an earlier call set; without faults it ends that. It changes
-// no expected end state: the faults must pass within the client's attempts.
+// SetFaults sets the faults of all requests from now on, instead of those that an
+// earlier call set. They come before the journeys' and the configuration's; their
+// times count over all journeys. The expected end states stay: the faults must
+// pass within the client's attempts.
 func (s *Sandbox) SetFaults(faults ...Fault) error {
 	for _, f := range faults {
 		if err := f.validate(); err != nil {
@@ -19,7 +19,7 @@ func (s *Sandbox) SetFaults(faults ...Fault) error {
 	return nil
 }
 
-// nextFault takes a fault that holds for all requests, else one of own.
+// nextFault takes a fault of all requests, else one of own.
 func (s *Sandbox) nextFault(own *faultQueue, endpoint Endpoint, classifier string) (Fault, bool) {
 	now := s.cfg.Now()
 	if f, faulty := s.passing.Load().next(endpoint, classifier, now); faulty {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"net"
@@ -20,16 +21,16 @@ type response struct {
 	header http.Header
 	body   []byte
 
-	// refusal says why the sandbox itself, and no fault, refuses the request.
-	refusal string
+	// rejection says why the sandbox itself, and no fault, rejects the request.
+	rejection string
 	// delay passes before the answer.
 	delay time.Duration
 	// dripOver is how long the body takes.
 	dripOver time.Duration
-	// breaks is hang, reset or truncated when the answer never comes to its end.
+	// breaks is hang, reset or truncated when the answer never ends.
 	breaks FaultKind
-	// beforeEnd, if any, is called once while the client still lacks the end of
-	// the answer: whatever the client does next comes after it.
+	// beforeEnd, if any, is called once before the client has the whole answer:
+	// whatever the client does next comes after it.
 	beforeEnd func()
 }
 
@@ -48,23 +49,26 @@ func jsonResponse(value any) response {
 // problem is an error as Jumio's gateway writes it.
 func problem(status int, detail string) response {
 	answer := jsonResponse(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
-	answer.status, answer.refusal = status, detail
+	answer.status, answer.rejection = status, detail
 	return answer
 }
 
-// deliver counts the answer and writes it, or as much of it as it is told to.
-// It panics with http.ErrAbortHandler when the answer must break off.
+// reject is a problem with which a request ends.
+func reject(status int, detail string) *response {
+	answer := problem(status, detail)
+	return &answer
+}
+
+// deliver counts and writes the answer. It panics with http.ErrAbortHandler when
+// the answer must break off.
 func (s *Sandbox) deliver(w http.ResponseWriter, r *http.Request, endpoint Endpoint, a response) {
 	if a.beforeEnd == nil {
 		a.beforeEnd = func() {}
 	}
-	if a.breaks != "" {
-		s.count(endpoint, string(a.breaks))
-	} else {
-		s.count(endpoint, strconv.Itoa(a.status))
-	}
-	if a.refusal != "" {
-		s.log.Info("request refused", zap.String("endpoint", string(endpoint)), zap.Int("status", a.status), zap.String("detail", a.refusal))
+	counted := cmp.Or(string(a.breaks), strconv.Itoa(a.status))
+	s.total(func(t *Totals) { t.Responses[string(endpoint)+" "+counted]++ })
+	if a.rejection != "" {
+		s.log.Info("request rejected", zap.String("endpoint", string(endpoint)), zap.Int("status", a.status), zap.String("detail", a.rejection))
 	}
 	if a.delay > 0 && !s.pause(r, a.delay) {
 		a.beforeEnd()
@@ -101,7 +105,7 @@ func (s *Sandbox) writeBody(w http.ResponseWriter, r *http.Request, a response) 
 	if a.dripOver > 0 {
 		for range dripChunks - 1 {
 			chunk := len(a.body) / dripChunks
-			// A client that went away ends the pause.
+			// If the client has gone, the pause ends.
 			_, _ = w.Write(rest[:chunk])
 			_ = http.NewResponseController(w).Flush()
 			rest = rest[chunk:]
@@ -116,7 +120,7 @@ func (s *Sandbox) writeBody(w http.ResponseWriter, r *http.Request, a response) 
 		a.beforeEnd()
 		panic(http.ErrAbortHandler)
 	}
-	// Write errors mean that the client went away, which is its own business.
+	// A write fails only when the client has gone.
 	_, _ = w.Write(rest[:len(rest)-1])
 	a.beforeEnd()
 	_, _ = w.Write(rest[len(rest)-1:])
@@ -135,15 +139,14 @@ func (s *Sandbox) pause(r *http.Request, d time.Duration) bool {
 	return false
 }
 
-// reset ends the connection with a RST where the transport can. The beginning
-// of an answer comes first: clients silently repeat a request on a connection
-// that was reset without a word.
+// reset ends the connection with a RST where it can, after the beginning of an
+// answer: without one, clients silently repeat the request.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	// Whatever fails here, the connection ends.
+	// Whatever fails, the connection ends.
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

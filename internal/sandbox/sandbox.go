@@ -1,12 +1,11 @@
 // Package sandbox is a stand-in for Jumio, to develop and test against: one
 // real HTTP server with the token and the retrieval endpoints of the guide, a
 // sender of callbacks, and journeys of invented people whose documents are
-// drawn. It is as strict about headers and credentials as the guide is, and
-// misbehaves when it is told to (see Fault). What it served and sent stands in
-// its ledger, so that the other side's database can be compared with it.
+// drawn. It checks headers and credentials as strictly as the guide, and
+// misbehaves on request (see Fault). Its ledger says what it served and sent, to
+// be compared with a client's database.
 //
-// It refuses to be anything but a stand-in: it knows nothing of callbackd, of
-// its database or of its settings, and imports no other room.
+// It knows nothing of callbackd, its database or its settings.
 package sandbox
 
 import (
@@ -35,10 +34,10 @@ type Sandbox struct {
 	limiter *rate.Limiter
 	// tokenFaults are the configured faults of the token endpoint.
 	tokenFaults *faultQueue
-	// passing are the faults that hold for all requests at the moment.
+	// passing are the faults of all requests at the moment, see SetFaults.
 	passing atomic.Pointer[faultQueue]
 
-	// ctx ends with Close, and with it whatever hangs or sends.
+	// ctx ends with Close, which stops hanging answers and senders.
 	ctx    context.Context
 	cancel context.CancelFunc
 	// background counts the senders started over HTTP.
@@ -59,8 +58,8 @@ type Sandbox struct {
 	shutDown bool
 }
 
-// New checks the configuration, naming every wrong field at once, and returns
-// a sandbox without journeys that does not listen yet.
+// New returns a sandbox without journeys that does not listen yet. Its error
+// names every wrong field.
 func New(cfg Config) (*Sandbox, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -129,7 +128,7 @@ func (s *Sandbox) Start(addr string) error {
 	s.server = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
-		// No ReadTimeout: its end would also end an answer that hangs or is slow.
+		// No ReadTimeout: it would also cut off answers that hang or are slow.
 		IdleTimeout:    75 * time.Second,
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       zap.NewStdLog(s.log),
@@ -170,7 +169,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	return err
 }
 
-// inBackground runs f until it returns or Close; false once Close was called.
+// inBackground starts f, which Close waits for; false once Close was called.
 func (s *Sandbox) inBackground(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,7 +23,7 @@ import (
 // maxSenders bounds the journeys that are being sent at one moment.
 const maxSenders = 64
 
-// planned is one callback that is going to be posted.
+// planned is one callback to post.
 type planned struct {
 	status string
 	sentAt time.Time
@@ -73,12 +73,12 @@ func (j *Journey) stamp(now time.Time) time.Time {
 	return now
 }
 
-// Send posts the journey's callbacks, one after the other. A callback that is
-// not answered with 200 is repeated Config.Repeat times and then given up,
-// which is an error; the following ones are posted all the same.
+// Send posts the journey's callbacks, one after the other. One that is not
+// answered with 200 is repeated Config.Repeat times, then given up, which is an
+// error; the next ones are posted nevertheless.
 func (s *Sandbox) Send(ctx context.Context, j *Journey) error {
 	if j.callbackURL == "" {
-		return errors.New("sandbox: there is no callback URL to post to")
+		return errors.New("sandbox: there is no callback URL")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -97,7 +97,7 @@ func (s *Sandbox) Send(ctx context.Context, j *Journey) error {
 // newer callbackSentAt.
 func (s *Sandbox) SendStatus(ctx context.Context, j *Journey, status string) error {
 	if j.callbackURL == "" {
-		return errors.New("sandbox: there is no callback URL to post to")
+		return errors.New("sandbox: there is no callback URL")
 	}
 	return s.post(ctx, j, planned{status: status, sentAt: j.stamp(s.cfg.Now())})
 }
@@ -197,7 +197,7 @@ func (s *Sandbox) postUntilAcknowledged(ctx context.Context, j *Journey, p plann
 			return nil
 		}
 		if repeat >= s.cfg.Repeat || sleep(ctx, s.cfg.RepeatPause) != nil {
-			s.gaveUp()
+			s.total(func(t *Totals) { t.CallbacksGivenUp++ })
 			if err == nil {
 				err = fmt.Errorf("answered with %d", code)
 			}
@@ -213,7 +213,7 @@ func (s *Sandbox) postOnce(ctx context.Context, j *Journey, contentType string, 
 	if err != nil {
 		return 0, withoutURL(err)
 	}
-	for name, values := range j.header {
+	for name, values := range s.cfg.CallbackHeader {
 		request.Header[name] = values
 	}
 	request.Header.Set("Content-Type", contentType)
@@ -223,7 +223,7 @@ func (s *Sandbox) postOnce(ctx context.Context, j *Journey, contentType string, 
 		return 0, withoutURL(err)
 	}
 	defer answer.Body.Close()
-	// The body means nothing; read to its end, the connection can be used again.
+	// Read to its end, so that the connection can be used again.
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
 	return answer.StatusCode, nil
 }

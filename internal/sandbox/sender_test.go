@@ -64,8 +64,8 @@ func (r *receiver) statuses() []string {
 
 func TestCallbackIsTheGuidesExample(t *testing.T) {
 	r := newReceiver(t)
-	s := start(t, Config{CallbackURL: r.URL, DataCenter: "apac-1"})
-	j := newJourney(t, s, "passed-passport", WithUserReference("user-1"), WithHeader("X-Forwarded-For", "3.0.109.121"))
+	s := start(t, Config{CallbackURL: r.URL, DataCenter: "apac-1", CallbackHeader: http.Header{"X-Forwarded-For": {"3.0.109.121"}}})
+	j := newJourney(t, s, "passed-passport", WithUserReference("user-1"))
 	if err := s.Send(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ const (
 )
 
 // client sends spans in binary Protobuf over HTTP (OTLP specification,
-// "OTLP/HTTP"). OpenTelemetry's own clients compile in all of gRPC, a sixth of
-// the binary.
+// "OTLP/HTTP"). OpenTelemetry's own clients bring in all of gRPC: 59
+// packages, a fifth of what a first build downloads.
 type client struct {
 	Exporter
 	gzip bool

@@ -30,7 +30,8 @@ type Exporter struct {
 // failureLines is how often a failing export is logged.
 const failureLines = time.Minute
 
-// exporter counts what the one below it sends, and logs what it cannot.
+// exporter counts the spans that the one below it sends or fails to send, and
+// logs the failures.
 type exporter struct {
 	sdktrace.SpanExporter
 	log   *zap.Logger
@@ -74,8 +75,8 @@ const (
 	spansFailed   = "failed"
 )
 
-// ExportSpans implements sdktrace.SpanExporter. It keeps its errors to itself:
-// the SDK would only log each of them, with all that the collector said.
+// ExportSpans implements sdktrace.SpanExporter. It returns no error: the SDK would
+// log each of them, with all that the collector said.
 func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -96,8 +97,8 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	return nil
 }
 
-// safeText says what is known of an error without a text of others: the whole
-// may hold what the collector answered.
+// safeText says what went wrong in our own words: the error's text may hold what
+// the collector answered.
 func safeText(err error) string {
 	var (
 		answered statusError

@@ -11,13 +11,13 @@ const TimeFormat = "2006-01-02T15:04:05.000Z"
 // Details is the answer of Get Workflow Details, in the guide's order.
 type Details struct {
 	Workflow     workflow                `json:"workflow"`
-	Account      AccountRef              `json:"account"`
+	Account      Ref                     `json:"account"`
 	CreatedAt    string                  `json:"createdAt"`
 	StartedAt    string                  `json:"startedAt,omitempty"`
 	CompletedAt  string                  `json:"completedAt,omitempty"`
 	Credentials  []credential            `json:"credentials,omitempty"`
-	Decision     *overall                `json:"decision,omitempty"`
-	Steps        *link                   `json:"steps,omitempty"`
+	Decision     *decision               `json:"decision,omitempty"`
+	Steps        *Ref                    `json:"steps,omitempty"`
 	Capabilities map[string][]capability `json:"capabilities,omitempty"`
 }
 
@@ -29,9 +29,9 @@ type workflow struct {
 	CustomerInternalReference string `json:"customerInternalReference,omitempty"`
 }
 
-// AccountRef names an account.
-type AccountRef struct {
-	ID   string `json:"id"`
+// Ref names something of Jumio's.
+type Ref struct {
+	ID   string `json:"id,omitempty"`
 	Href string `json:"href,omitempty"`
 }
 
@@ -46,43 +46,31 @@ type detailsPart struct {
 	Href       string `json:"href,omitempty"`
 }
 
-type credentialRef struct {
-	ID       string `json:"id"`
-	Category string `json:"category"`
-}
-
 type capability struct {
-	ID           string          `json:"id,omitempty"`
-	Credentials  []credentialRef `json:"credentials,omitempty"`
-	Decision     decision        `json:"decision"`
-	ValidFaceMap string          `json:"validFaceMapForAuthentication,omitempty"`
+	ID           string       `json:"id,omitempty"`
+	Credentials  []credential `json:"credentials,omitempty"`
+	Decision     decision     `json:"decision"`
+	ValidFaceMap string       `json:"validFaceMapForAuthentication,omitempty"`
 	// Data is left out when nil; empty it is written as {}.
 	Data map[string]any `json:"data,omitzero"`
 }
 
 type decision struct {
 	Type    string `json:"type"`
-	Details label  `json:"details"`
-}
-
-type label struct {
-	Label string `json:"label"`
-}
-
-type overall struct {
-	decision
-	Risk risk `json:"risk"`
+	Details struct {
+		Label string `json:"label"`
+	} `json:"details"`
+	Risk *risk `json:"risk,omitempty"` // of the overall decision
 }
 
 type risk struct {
 	Score float64 `json:"score"`
 }
 
-type link struct {
-	Href string `json:"href"`
+func newDecision(kind, label string) (d decision) {
+	d.Type, d.Details.Label = kind, label
+	return d
 }
-
-func newDecision(kind, text string) decision { return decision{Type: kind, Details: label{text}} }
 
 // flow says what a workflow definition collects and executes.
 type flow struct {
@@ -124,7 +112,7 @@ func (j *Journey) Details() *Details {
 			ID: j.WorkflowExecutionID, Status: j.Status, DefinitionKey: j.DefinitionKey,
 			UserReference: j.UserReference, CustomerInternalReference: j.CustomerInternalReference,
 		},
-		Account:   AccountRef{ID: j.AccountID},
+		Account:   Ref{ID: j.AccountID},
 		CreatedAt: j.created.Format(TimeFormat),
 	}
 	if j.Status != StatusInitiated && j.Status != StatusTokenExpired {
@@ -214,7 +202,7 @@ func (j *Journey) usability(credentials []credential, outcome decision) []capabi
 	}
 	all := make([]capability, 0, len(credentials))
 	for _, c := range credentials {
-		entry := capability{Credentials: []credentialRef{{c.ID, c.Category}}, Decision: newDecision(passed, "OK")}
+		entry := capability{Credentials: []credential{{ID: c.ID, Category: c.Category}}, Decision: newDecision(passed, "OK")}
 		if c.Category == culprit {
 			entry.Decision = outcome
 		}
@@ -227,7 +215,7 @@ func (j *Journey) execute(name string, outcome decision, credentials []credentia
 	c := capability{Decision: outcome}
 	for _, cred := range credentials {
 		if slices.Contains(subjects[name], cred.Category) {
-			c.Credentials = append(c.Credentials, credentialRef{cred.ID, cred.Category})
+			c.Credentials = append(c.Credentials, credential{ID: cred.ID, Category: cred.Category})
 		}
 	}
 	executed := outcome.Type != notExecuted
@@ -240,19 +228,11 @@ func (j *Journey) execute(name string, outcome decision, credentials []credentia
 	case name == "similarity" && executed:
 		c.Data = map[string]any{"similarity": outcome.Details.Label}
 	}
-	if facemap := j.facemap(); facemap != nil && good && (name == "liveness" || name == "authentication") {
-		c.ValidFaceMap = facemap.Href()
+	i := slices.IndexFunc(j.Parts, func(p *Part) bool { return p.Category == "FACEMAP" })
+	if i >= 0 && good && (name == "liveness" || name == "authentication") {
+		c.ValidFaceMap = j.Parts[i].Href()
 	}
 	return c
-}
-
-func (j *Journey) facemap() *Part {
-	for _, p := range j.Parts {
-		if p.Category == "FACEMAP" {
-			return p
-		}
-	}
-	return nil
 }
 
 func (j *Journey) extractionData() map[string]any {

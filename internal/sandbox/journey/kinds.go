@@ -104,7 +104,7 @@ func Find(name string) (Kind, error) {
 	return Kind{}, fmt.Errorf("unknown kind of journey %q", name)
 }
 
-// Mixed deals the kinds like cards: every kind has come after one round.
+// Mixed deals the kinds like cards: each round has every kind.
 func Mixed(seed, index uint64) Kind {
 	deck := mixDeck()
 	round, place := index/uint64(len(deck)), index%uint64(len(deck))

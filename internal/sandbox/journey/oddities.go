@@ -21,10 +21,10 @@ func oddKinds() []Kind {
 		{Name: "odd-foreign-href", Description: "the FRONT part's href points to a foreign host", adjust: func(_ *Journey, d *Details) {
 			d.Credentials[0].Parts[0].Href = "https://retrieval.amer-1.jumio.ai.example.com/api/v1/parts/FRONT"
 		}},
-		{Name: "odd-foreign-facemap", Description: "the facemap's href is foreign and names no credential: an image not to be had", facemapLost: true, adjust: func(_ *Journey, d *Details) {
+		{Name: "odd-foreign-facemap", Description: "the facemap's href is foreign and names no credential: an image that is unavailable", facemapLost: true, adjust: func(_ *Journey, d *Details) {
 			d.dropCredential("FACEMAP")
 			liveness := &d.Capabilities["liveness"][0]
-			liveness.Credentials = slices.DeleteFunc(liveness.Credentials, func(c credentialRef) bool { return c.Category == "FACEMAP" })
+			liveness.Credentials = slices.DeleteFunc(liveness.Credentials, func(c credential) bool { return c.Category == "FACEMAP" })
 			liveness.ValidFaceMap = "https://facemaps.example.com/download/1"
 		}},
 		{Name: "odd-credential-without-parts", Description: "the FACEMAP credential has no parts; only the liveness names the facemap", adjust: func(_ *Journey, d *Details) {
@@ -74,8 +74,8 @@ func oddKinds() []Kind {
 
 // addLater adds what Jumio's answers gained after the guide.
 func (d *Details) addLater(j *Journey) {
-	d.Decision = &overall{decision: j.overallDecision(d), Risk: risk{Score: j.riskScore}}
-	d.Steps = &link{Href: j.WorkflowHref() + "/steps"}
+	d.Decision = j.overallDecision(d)
+	d.Steps = &Ref{Href: j.WorkflowHref() + "/steps"}
 	for name, entries := range d.Capabilities {
 		for i := range entries {
 			entries[i].ID = j.derivedID(name, i)
@@ -84,14 +84,8 @@ func (d *Details) addLater(j *Journey) {
 	if !j.kind.later {
 		return
 	}
-	screened := make([]credentialRef, 0, 1)
-	for _, c := range d.Credentials {
-		if c.Category == "ID" {
-			screened = append(screened, credentialRef{c.ID, c.Category})
-		}
-	}
 	d.Capabilities["watchlistScreening"] = []capability{{
-		ID: j.derivedID("watchlistScreening", 0), Credentials: screened, Decision: newDecision(passed, "OK"),
+		ID: j.derivedID("watchlistScreening", 0), Credentials: d.Capabilities["imageChecks"][0].Credentials, Decision: newDecision(passed, "OK"),
 		Data: map[string]any{"searchDate": d.CompletedAt, "searchResults": 0, "searchStatus": "DONE"},
 	}}
 	data := d.Capabilities["extraction"][0].Data
@@ -101,27 +95,25 @@ func (d *Details) addLater(j *Journey) {
 }
 
 // overallDecision sums the capabilities up: the worst of them decides.
-func (j *Journey) overallDecision(d *Details) decision {
-	worst := newDecision(passed, "PASSED")
+func (j *Journey) overallDecision(d *Details) *decision {
+	worst := passed
 	for _, entries := range d.Capabilities {
 		for _, c := range entries {
 			switch c.Decision.Type {
 			case rejected:
-				return newDecision(rejected, "REJECTED")
+				worst = rejected
 			case warning, notExecuted:
-				worst = newDecision(warning, "WARNING")
+				if worst == passed {
+					worst = warning
+				}
 			}
 		}
 	}
-	return worst
+	overall := newDecision(worst, worst)
+	overall.Risk = &risk{Score: j.riskScore}
+	return &overall
 }
 
 func (d *Details) dropCredential(category string) {
-	kept := d.Credentials[:0]
-	for _, c := range d.Credentials {
-		if c.Category != category {
-			kept = append(kept, c)
-		}
-	}
-	d.Credentials = kept
+	d.Credentials = slices.DeleteFunc(d.Credentials, func(c credential) bool { return c.Category == category })
 }

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/image/vector"
-
 	"callbackd/internal/sandbox/journey"
 )
 
@@ -51,12 +49,16 @@ var (
 	white = rgb(0xffffff)
 )
 
-// palettes are top, bottom and accent colours of each document.
-var palettes = map[journey.DocumentType][3]color.NRGBA{
-	journey.Passport:       {rgb(0xdfe8f6), rgb(0xc3d3ee), rgb(0x1f3f7a)},
-	journey.IDCard:         {rgb(0xe3f3ee), rgb(0xbfe0dc), rgb(0x0f6b62)},
-	journey.DrivingLicense: {rgb(0xfbe6ee), rgb(0xf2c8d8), rgb(0xa3264f)},
-	journey.Visa:           {rgb(0xeef3da), rgb(0xd8e4b4), rgb(0x55702a)},
+// palettes are the sheet's and the accents' colours of each document.
+var palettes = map[journey.DocumentType][2]color.NRGBA{
+	journey.Passport:       {rgb(0xdfe8f6), rgb(0x1f3f7a)},
+	journey.IDCard:         {rgb(0xe3f3ee), rgb(0x0f6b62)},
+	journey.DrivingLicense: {rgb(0xfbe6ee), rgb(0xa3264f)},
+	journey.Visa:           {rgb(0xeef3da), rgb(0x55702a)},
+}
+
+var numberLabels = map[journey.DocumentType]string{
+	journey.Passport: "Passport no.", journey.Visa: "Visa no.", journey.DrivingLicense: "License no.", journey.IDCard: "Card no.",
 }
 
 func (s Specimen) draw() (image.Image, error) {
@@ -90,20 +92,20 @@ func (s Specimen) document() (*canvas, color.NRGBA) {
 	if s.Document.Kind == journey.Passport || s.Document.Kind == journey.Visa {
 		c = newCanvas(800, 590)
 	}
-	c.gradient(colors[0], colors[1])
-	c.waves(faded(colors[2], 40), 26, 16, 31)
+	c.rect(0, 0, 800, 590, colors[0])
+	c.waves(faded(colors[1], 40), 26, 16, 31)
 	c.waves(faded(white, 120), 19, 22, 47)
-	c.rect(0, 0, 800, 74, colors[2])
+	c.rect(0, 0, 800, 74, colors[1])
 	c.text(28, 34, bold, 26, white, s.Holder.Country.Name)
-	c.text(28, 60, regular, 17, mix(colors[2], white, 0.75), s.Document.Kind.Title()+"  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
-	c.roundRect(690, 14, 86, 46, 8, mix(colors[2], white, 0.18))
+	c.text(28, 60, regular, 17, mix(colors[1], white, 0.75), s.Document.Kind.Title()+"  ·  "+strings.ReplaceAll(s.classifier, "_", " "))
+	c.rect(690, 14, 86, 46, mix(colors[1], white, 0.18))
 	c.text(706, 47, bold, 28, white, s.Holder.Country.Code)
-	return c, colors[2]
+	return c, colors[1]
 }
 
 func (s Specimen) front() *canvas {
 	c, accent := s.document()
-	c.roundRect(28, 98, 214, 280, 10, white)
+	c.rect(28, 98, 214, 280, white)
 	s.portrait(c, image.Rect(34, 104, 236, 372))
 
 	h, doc := s.Holder, s.Document
@@ -116,7 +118,7 @@ func (s Specimen) front() *canvas {
 		{"Place of birth", h.Country.City},
 		{"Date of issue", doc.Issued.Format("02 Jan 2006")},
 		{"Date of expiry", doc.Expires.Format("02 Jan 2006")},
-		{s.numberLabel(), doc.Number},
+		{numberLabels[doc.Kind], doc.Number},
 		{"Type", strings.ReplaceAll(doc.SubType, "_", " ")},
 	})
 	switch doc.Kind {
@@ -125,19 +127,11 @@ func (s Specimen) front() *canvas {
 		for i, line := range h.MRZ(doc) {
 			c.text(30, 498+i*42, mono, 28, ink, line)
 		}
-	case journey.IDCard:
-		chip(c, 662, 400)
 	case journey.DrivingLicense:
-		c.roundRect(636, 410, 136, 62, 8, faded(accent, 50))
 		c.text(652, 455, bold, 40, accent, "AM B")
 	}
 	c.text(30, 420, regular, 15, faint, "Signature")
 	c.text(108, 424, regular, 22, rgb(0x27408b), strings.ToLower(h.FirstName+" "+h.LastName[:1])+".")
-	if s.classifier == "FRONT_WITH_FLASH" {
-		for r := 150.0; r > 10; r -= 14 {
-			c.ellipse(560, 190, r*1.5, r, color.NRGBA{255, 255, 250, 26})
-		}
-	}
 	return c
 }
 
@@ -148,30 +142,12 @@ func (s Specimen) back() *canvas {
 		{"Address", h.Address},
 		{"City", h.PostalCode + " " + h.Country.City},
 		{"Holder", h.FirstName + " " + h.LastName},
-		{s.numberLabel(), doc.Number},
+		{numberLabels[doc.Kind], doc.Number},
 	})
 	c.rect(0, 250, 800, 58, rgb(0x2b2f3a)) // magnetic stripe
-	for x, n := 40, uint32(2166136261); x < 740; n = n*16777619 ^ uint32(doc.Number[x%len(doc.Number)]) {
-		width := 2 + int(n>>28)/4
-		c.rect(x, 336, width, 84, ink)
-		x += width + 2 + int(n>>24&15)/4
-	}
 	c.rect(0, 440, 800, 64, faded(white, 215))
 	c.text(30, 482, mono, 28, ink, h.MRZ(doc)[1])
 	return c
-}
-
-func (s Specimen) numberLabel() string {
-	switch s.Document.Kind {
-	case journey.Passport:
-		return "Passport no."
-	case journey.Visa:
-		return "Visa no."
-	case journey.DrivingLicense:
-		return "License no."
-	default:
-		return "Card no."
-	}
 }
 
 // fields writes label and value pairs in two columns.
@@ -190,14 +166,6 @@ func (s Specimen) fields(c *canvas, x, y int, accent color.Color, pairs [][2]str
 	}
 }
 
-func chip(c *canvas, x, y int) {
-	c.roundRect(x, y, 98, 72, 12, rgb(0xd9b44a))
-	line := rgb(0x8f7226)
-	for _, r := range [][4]int{{0, 23, 34, 2}, {0, 47, 34, 2}, {64, 23, 34, 2}, {64, 47, 34, 2}, {33, 0, 2, 72}, {64, 0, 2, 72}} {
-		c.rect(x+r[0], y+r[1], r[2], r[3], line)
-	}
-}
-
 func (s Specimen) selfie() *canvas {
 	c := newCanvas(480, 640)
 	s.portrait(c, image.Rect(0, 64, 480, 614))
@@ -211,7 +179,7 @@ func (s Specimen) selfie() *canvas {
 // look is what a person's face is drawn from.
 type look struct {
 	skin, hair, shirt, wall color.NRGBA
-	long, beard, glasses    bool
+	long                    bool
 }
 
 // look depends on the name alone, so that selfie and document show the same
@@ -225,13 +193,11 @@ func (s Specimen) look() look {
 	n := sum.Sum32()
 	choose := func(shift uint, from ...uint32) color.NRGBA { return rgb(from[n>>shift%uint32(len(from))]) }
 	return look{
-		skin:    choose(3, 0xf3d3b8, 0xe0b08a, 0xc48a62, 0x8f5d3d, 0x6a4530),
-		hair:    choose(7, 0x2a211c, 0x5b3a21, 0x9a6a35, 0xc9a15a, 0x8b8b90, 0x7c2f1d),
-		shirt:   choose(11, 0x35507a, 0x6d3b58, 0x3f6b4f, 0x80582c, 0x40454f),
-		wall:    choose(15, 0x9fb4c9, 0xb6c6a8, 0xd0b9a2, 0xb3a8c9),
-		long:    s.Holder.Gender == "F",
-		beard:   s.Holder.Gender == "M" && n>>19&1 == 1,
-		glasses: n>>21&3 == 0,
+		skin:  choose(3, 0xf3d3b8, 0xe0b08a, 0xc48a62, 0x8f5d3d, 0x6a4530),
+		hair:  choose(7, 0x2a211c, 0x5b3a21, 0x9a6a35, 0xc9a15a, 0x8b8b90, 0x7c2f1d),
+		shirt: choose(11, 0x35507a, 0x6d3b58, 0x3f6b4f, 0x80582c, 0x40454f),
+		wall:  choose(15, 0x9fb4c9, 0xb6c6a8, 0xd0b9a2, 0xb3a8c9),
+		long:  s.Holder.Gender == "F",
 	}
 }
 
@@ -240,7 +206,7 @@ func (s Specimen) portrait(c *canvas, box image.Rectangle) {
 	l := s.look()
 	inner := newCanvas(box.Dx(), box.Dy())
 	w, h := float64(box.Dx()), float64(box.Dy())
-	inner.gradient(mix(l.wall, white, 0.6), mix(l.wall, white, 0.25))
+	inner.rect(0, 0, box.Dx(), box.Dy(), mix(l.wall, white, 0.4))
 	cx, cy := w/2, h*0.43
 	rx, ry := w*0.205, h*0.225
 	if l.long {
@@ -251,40 +217,16 @@ func (s Specimen) portrait(c *canvas, box image.Rectangle) {
 	inner.ellipse(cx, h*0.775, rx*0.43, ry*0.24, mix(l.skin, ink, 0.14))
 	inner.ellipse(cx-rx, cy+ry*0.05, rx*0.17, ry*0.2, mix(l.skin, ink, 0.1))
 	inner.ellipse(cx+rx, cy+ry*0.05, rx*0.17, ry*0.2, mix(l.skin, ink, 0.1))
-	if l.beard {
-		inner.ellipse(cx, cy+ry*0.16, rx*1.03, ry*1.0, l.hair)
-		inner.ellipse(cx, cy-ry*0.08, rx*0.97, ry*0.86, l.skin)
-	} else {
-		inner.ellipse(cx, cy, rx, ry, l.skin)
-	}
-	s.hair(inner, l, cx, cy, rx, ry)
+	inner.ellipse(cx, cy-ry*0.18, rx*1.1, ry*0.98, l.hair)
+	inner.ellipse(cx, cy+ry*0.12, rx, ry*0.88, l.skin)
 	for _, side := range []float64{-1, 1} {
 		x, y := cx+side*rx*0.42, cy-ry*0.08
 		inner.ellipse(x, y, rx*0.17, ry*0.085, white)
 		inner.ellipse(x, y, rx*0.08, ry*0.075, ink)
 		inner.ellipse(x, y-ry*0.21, rx*0.22, ry*0.035, mix(l.hair, ink, 0.3))
-		if l.glasses {
-			inner.ellipse(x, y, rx*0.36, ry*0.24, faded(ink, 70))
-			inner.ellipse(x, y, rx*0.31, ry*0.2, faded(white, 110))
-		}
 	}
 	inner.ellipse(cx, cy+ry*0.22, rx*0.1, ry*0.12, mix(l.skin, ink, 0.13))
 	inner.ellipse(cx, cy+ry*0.55, rx*0.3, ry*0.07, rgb(0xa9514b))
 	inner.rect(int(cx-rx*0.3), int(cy+ry*0.53), int(rx*0.6), max(1, int(ry*0.03)), mix(rgb(0xa9514b), ink, 0.4))
 	c.paste(inner, box.Min)
-}
-
-// hair is a cap over the upper part of the head.
-func (s Specimen) hair(c *canvas, l look, cx, cy, rx, ry float64) {
-	box := image.Rect(int(cx-rx*1.2), int(cy-ry*1.3), int(cx+rx*1.2)+1, int(cy+ry*0.3))
-	x, y := float32(cx)-float32(box.Min.X), float32(cy)-float32(box.Min.Y)
-	a, b := float32(rx), float32(ry)
-	c.path(box, l.hair, func(r *vector.Rasterizer) {
-		r.MoveTo(x-1.06*a, y-0.05*b)
-		r.CubeTo(x-1.2*a, y-1.5*b, x+1.2*a, y-1.5*b, x+1.06*a, y-0.05*b)
-		r.LineTo(x+0.97*a, y-0.05*b)
-		r.QuadTo(x+0.85*a, y-0.5*b, x+0.5*a, y-0.6*b)
-		r.QuadTo(x-0.3*a, y-0.5*b, x-0.72*a, y-0.62*b)
-		r.QuadTo(x-0.88*a, y-0.4*b, x-0.97*a, y-0.05*b)
-	})
 }
