@@ -22,7 +22,7 @@ type Client struct {
 }
 
 // Config says how the sandbox behaves. The zero value is a well-behaved Jumio
-// with one client, "sandbox" with the secret "sandbox", and nowhere to post to.
+// with one client, "sandbox" with the secret "sandbox", and no callback URL.
 type Config struct {
 	// Seed decides ids, people, documents, images and drawn faults.
 	Seed uint64

@@ -45,7 +45,7 @@ func TestJourneysAreStartedByHand(t *testing.T) {
 	r := newReceiver(t)
 	s := start(t, Config{FastImages: true})
 	for body, reason := range map[string]string{
-		`{"kind":"passed-passport"}`:                             "nowhere to post to",
+		`{"kind":"passed-passport"}`:                             "no callback URL",
 		`{"kind":"nonsense","callback_url":"` + r.URL + `"}`:     "unknown kind",
 		`{"callback_url":"nonsense"}`:                            "callback URL",
 		`{"callback_url":"` + r.URL + `","count":-1}`:            "count",
