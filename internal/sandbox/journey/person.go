@@ -10,6 +10,7 @@ import (
 // DocumentType is data.type of an extraction (guide, "capabilities.extraction.data").
 type DocumentType string
 
+// The documents of the guide.
 const (
 	Passport       DocumentType = "PASSPORT"
 	IDCard         DocumentType = "ID_CARD"
