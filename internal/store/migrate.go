@@ -22,7 +22,7 @@ import (
 )
 
 // RequiredVersion is the migration that this program's SQL needs at least.
-const RequiredVersion = 6
+const RequiredVersion = 7
 
 // migrateLock is the advisory lock of one migration run: the others wait.
 const migrateLock = 4711202604711

@@ -21,8 +21,8 @@ import (
 func next(t *testing.T, up, down string) fs.FS {
 	t.Helper()
 	files := storetest.Migrations(t)
-	files["000007_next.up.sql"] = &fstest.MapFile{Data: []byte(up)}
-	files["000007_next.down.sql"] = &fstest.MapFile{Data: []byte(down)}
+	files[fmt.Sprintf("%06d_next.up.sql", store.RequiredVersion+1)] = &fstest.MapFile{Data: []byte(up)}
+	files[fmt.Sprintf("%06d_next.down.sql", store.RequiredVersion+1)] = &fstest.MapFile{Data: []byte(down)}
 	return files
 }
 
@@ -177,7 +177,7 @@ func TestMigrationFails(t *testing.T) {
 	for name, c := range map[string]struct{ up, want, never string }{
 		"a row that does not fit": {
 			"CREATE TABLE callbackd.first ();\nCREATE UNIQUE INDEX ON callbackd.callbacks (workflow_execution_id);",
-			"the migration to version 7 failed: SQLSTATE 23505", "secret-workflow",
+			fmt.Sprintf("the migration to version %d failed: SQLSTATE 23505", store.RequiredVersion+1), "secret-workflow",
 		},
 		"a mistake": {"CREATE TABLE callbackd.first ();\nALTER TABLE callbackd.nowhere ADD COLUMN x int;", `SQLSTATE 42P01: relation "callbackd.nowhere" does not exist`, "ALTER"},
 		"no SQL":    {"CREATE TABLE callbackd.first ();\nALTER TABEL x;", "SQLSTATE 42601 in line 2: syntax error", "CREATE"},
@@ -228,7 +228,7 @@ func TestMigrationOutsideTransaction(t *testing.T) {
 	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
 		t.Errorf("up: %v", err)
 	}
-	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "version 7 failed half-way") {
+	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d failed half-way", store.RequiredVersion+1)) {
 		t.Errorf("up after a failure: %v", err)
 	}
 	if err := s.CheckSchema(t.Context()); err == nil || !strings.Contains(err.Error(), "callbackd migrate force") {
