@@ -6,6 +6,7 @@
 # make build   the static binary, bin/callbackd
 # make deploy-test  runs what is in deploy with the programs that read it: Compose on
 #              a Docker engine, nginx, HAProxy, Prometheus, systemd, Kubernetes' validation
+# make docs    writes the generated tables of the documentation; a test says when
 # make screenshot  draws docs/dashboard.png, ten minutes
 # make bench   the benchmark, twenty minutes; SHORT=1: about two minutes
 # make release archives, checksums and bills of materials in dist/
@@ -33,7 +34,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 RELEASE_TARGETS := linux_amd64 linux_arm64 darwin_amd64 darwin_arm64
 
-.PHONY: build demo test chaos deploy-test fuzz lint bench screenshot release
+.PHONY: build demo test chaos deploy-test docs fuzz lint bench screenshot release
 
 build:
 	$(BUILD) -o bin/callbackd ./cmd/callbackd
@@ -60,6 +61,12 @@ deploy-test: $(KUSTOMIZE) $(KUBECTL_VALIDATE)
 	go test -count=1 -v -run '^Test(Nginx|HAProxy|UndeclaredProxy|Upgrade)' ./internal/processtest
 	PATH="$(CURDIR)/$(dir $(KUSTOMIZE)):$(CURDIR)/$(dir $(KUBECTL_VALIDATE)):$$PATH" \
 		go test -tags deploy -count=1 -timeout 60m -v ./internal/deploytest
+
+# The ledger of docs/reliability.md: make chaos CHAOS_FLAGS=-chaos.docs
+docs:
+	@sh .ci/need.sh postgres
+	go test -count=1 -run '^TestDocs$$' ./internal/config ./internal/store -update
+	go test -count=1 -run '^TestMonitoringNames$$' ./internal/deploytest -update
 
 FUZZTIME ?= 30s
 

@@ -21,7 +21,7 @@ const (
 	dashboardFile = "../../deploy/grafana/dashboards/callbackd.json"
 	runbookFile   = "../../docs/runbook.md"
 	// runbookURL is where the links lead until somebody makes them theirs, as
-	// docs/monitoring.md says.
+	// deploy/prometheus/README.md says.
 	runbookURL = "https://github.com/YOUR-ORG/callbackd/blob/main/docs/runbook.md"
 )
 

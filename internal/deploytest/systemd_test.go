@@ -106,7 +106,7 @@ type systemdMachine struct {
 	id string
 }
 
-// systemdBoot starts the machine, with callbackd installed as docs/systemd.md says.
+// systemdBoot starts the machine, with callbackd installed as deploy/systemd/README.md says.
 func systemdBoot(t *testing.T) *systemdMachine {
 	t.Helper()
 	program := buildCallbackd(t)

@@ -6,11 +6,15 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
+	"time"
+
+	"callbackd/internal/doctest"
 )
 
 // The chaos suite, TestChaos*: callbackd under load while what it stands on
@@ -18,8 +22,11 @@ import (
 // version is a part of the tests; `make chaos` is the full one.
 var (
 	chaosFull = flag.Bool("chaos.full", false, "run the chaos suite in full: many more faults, held for longer")
+	chaosDocs = flag.Bool("chaos.docs", false, "write the chaos suite's ledger into docs/reliability.md")
 	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos suite's random moments; 0 draws one")
 )
+
+var started = time.Now()
 
 // seed is the run's seed, drawn once unless it was given.
 var seed = sync.OnceValue(func() uint64 {
@@ -79,15 +86,20 @@ func newLedgerLine(t *testing.T) *ledgerLine {
 	return line
 }
 
-// printLedger writes the run's ledger as a table, if a chaos test ran.
-func printLedger(w io.Writer) {
+// printLedger writes the run's ledger as a table, if a chaos test ran; with
+// -chaos.docs into the documentation as well.
+func printLedger(w io.Writer) error {
 	ledger.mu.Lock()
 	defer ledger.mu.Unlock()
 	if len(ledger.lines) == 0 {
-		return
+		return nil
 	}
 	slices.SortFunc(ledger.lines, func(a, b *ledgerLine) int { return strings.Compare(a.test, b.test) })
-	total := &ledgerLine{test: "total", faults: map[string]int{}}
+	total := &ledgerLine{test: "total"}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n`-chaos.full=%t -chaos.seed=%d` on %s, %s/%s, %d processors, %s, in %s:\n\n", *chaosFull, seed(),
+		started.Format("2 January 2006"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Since(started).Round(time.Second))
+	b.WriteString("| test | sent | acknowledged | stored | lost | retrieved | duplicated | faults |\n|---|---|---|---|---|---|---|---|\n")
 	for _, line := range ledger.lines {
 		total.sent += line.sent
 		total.acknowledged += line.acknowledged
@@ -96,18 +108,21 @@ func printLedger(w io.Writer) {
 		total.retrieved += line.retrieved
 		total.duplicated += line.duplicated
 		total.notDone = append(total.notDone, line.notDone...)
+		b.WriteString(line.row())
 	}
-	fmt.Fprintf(w, "chaos ledger, -chaos.full=%t -chaos.seed=%d\n", *chaosFull, seed())
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "test\tsent\tacknowledged\tstored\tlost\tretrieved\tduplicated\tfaults")
-	for _, line := range append(ledger.lines, total) {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", line.test,
-			line.sent, line.acknowledged, line.stored, line.lost, line.retrieved, line.duplicated, line.listFaults())
-	}
-	_ = table.Flush() // standard output
+	b.WriteString(total.row() + "\n")
 	for _, what := range total.notDone {
-		fmt.Fprintf(w, "not done: %s\n", what)
+		fmt.Fprintf(&b, "Not done: %s.\n\n", what)
 	}
+	if _, err := io.WriteString(w, b.String()); err != nil || !*chaosDocs {
+		return err
+	}
+	return doctest.Write("../../docs/reliability.md", "ledger", b.String())
+}
+
+func (l *ledgerLine) row() string {
+	return doctest.Row(strings.TrimPrefix(l.test, "TestChaos"), strconv.Itoa(l.sent), strconv.Itoa(l.acknowledged),
+		strconv.Itoa(l.stored), strconv.Itoa(l.lost), strconv.Itoa(l.retrieved), strconv.Itoa(l.duplicated), l.listFaults())
 }
 
 func (l *ledgerLine) listFaults() string {

@@ -32,7 +32,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	printLedger(os.Stdout)
+	if err := printLedger(os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return code
 }
 
