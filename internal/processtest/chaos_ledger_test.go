@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -94,21 +95,21 @@ func printLedger(w io.Writer) error {
 	if len(ledger.lines) == 0 {
 		return nil
 	}
-	slices.SortFunc(ledger.lines, func(a, b *ledgerLine) int { return strings.Compare(a.test, b.test) })
-	total := &ledgerLine{test: "total"}
+	lines, total := map[string]*ledgerLine{}, &ledgerLine{test: "total"}
+	for _, line := range ledger.lines {
+		name := line.group()
+		if lines[name] == nil {
+			lines[name] = &ledgerLine{test: name, faults: map[string]int{}}
+		}
+		lines[name].add(line)
+		total.add(line)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n`-chaos.full=%t -chaos.seed=%d` on %s, %s/%s, %d processors, %s, in %s:\n\n", *chaosFull, seed(),
 		started.Format("2 January 2006"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Since(started).Round(time.Second))
 	b.WriteString("| test | sent | acknowledged | stored | lost | retrieved | duplicated | faults |\n|---|---|---|---|---|---|---|---|\n")
-	for _, line := range ledger.lines {
-		total.sent += line.sent
-		total.acknowledged += line.acknowledged
-		total.stored += line.stored
-		total.lost += line.lost
-		total.retrieved += line.retrieved
-		total.duplicated += line.duplicated
-		total.notDone = append(total.notDone, line.notDone...)
-		b.WriteString(line.row())
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		b.WriteString(lines[name].row())
 	}
 	b.WriteString(total.row() + "\n")
 	for _, what := range total.notDone {
@@ -120,8 +121,33 @@ func printLedger(w io.Writer) error {
 	return doctest.Write("../../docs/reliability.md", "ledger", b.String())
 }
 
+// group is the test's name without its case, but for whether there was a spool.
+func (l *ledgerLine) group() string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(l.test, "TestChaos"), "/")
+	if strings.HasSuffix(l.test, "WithoutSpool") {
+		name += " without spool"
+	}
+	return name
+}
+
+func (l *ledgerLine) add(line *ledgerLine) {
+	l.sent += line.sent
+	l.acknowledged += line.acknowledged
+	l.stored += line.stored
+	l.lost += line.lost
+	l.retrieved += line.retrieved
+	l.duplicated += line.duplicated
+	l.notDone = append(l.notDone, line.notDone...)
+	if l.faults == nil { // the total lists none
+		return
+	}
+	for kind, n := range line.faults {
+		l.faults[kind] += n
+	}
+}
+
 func (l *ledgerLine) row() string {
-	return doctest.Row(strings.TrimPrefix(l.test, "TestChaos"), strconv.Itoa(l.sent), strconv.Itoa(l.acknowledged),
+	return doctest.Row(l.test, strconv.Itoa(l.sent), strconv.Itoa(l.acknowledged),
 		strconv.Itoa(l.stored), strconv.Itoa(l.lost), strconv.Itoa(l.retrieved), strconv.Itoa(l.duplicated), l.listFaults())
 }
 
