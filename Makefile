@@ -17,6 +17,7 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
 ACTIONLINT_VERSION := v1.7.12
+CYCLONEDX_GOMOD_VERSION := v1.10.0
 KUSTOMIZE_VERSION := v5.8.1
 KUBECTL_VALIDATE_VERSION := v0.0.4
 
@@ -24,6 +25,7 @@ KUBECTL_VALIDATE_VERSION := v0.0.4
 GOLANGCI_LINT := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 ACTIONLINT := .tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
+CYCLONEDX_GOMOD := .tools/cyclonedx-gomod-$(CYCLONEDX_GOMOD_VERSION)/cyclonedx-gomod
 KUSTOMIZE := .tools/kustomize-$(KUSTOMIZE_VERSION)/kustomize
 KUBECTL_VALIDATE := .tools/kubectl-validate-$(KUBECTL_VALIDATE_VERSION)/kubectl-validate
 
@@ -80,11 +82,11 @@ screenshot:
 DIST ?= dist
 
 # What is not committed shows as -dirty in the version.
-release:
+release: $(CYCLONEDX_GOMOD)
 	rm -rf "$(DIST)" bin/release
 	set -e; for target in $(RELEASE_TARGETS); do \
 		GOOS=$${target%_*} GOARCH=$${target#*_} $(BUILD) -o bin/release/$$target/callbackd ./cmd/callbackd; done
-	go run ./internal/release -dir "$(DIST)" -version "$(VERSION)" -time "$$(git log -1 --format=%ct)"
+	@sh .ci/release.sh $(CYCLONEDX_GOMOD) "$(DIST)" "$(VERSION)"
 
 # actionlint would run shellcheck and pyflakes too, but only where they happen to be.
 lint: $(GOLANGCI_LINT) $(GOVULNCHECK) $(ACTIONLINT)
@@ -100,6 +102,9 @@ $(GOVULNCHECK):
 
 $(ACTIONLINT):
 	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+
+$(CYCLONEDX_GOMOD):
+	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD_VERSION)
 
 $(KUSTOMIZE):
 	GOBIN="$(CURDIR)/$(@D)" CGO_ENABLED=0 go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
