@@ -14,17 +14,15 @@ const warmUp = time.Second
 // measurement is what a run, or the median of several, came to. CPU figures are
 // cores; a figure that could not be had on this system is 0.
 type measurement struct {
-	Rate           float64 `json:"rate_per_s"`
-	P50            float64 `json:"p50_ms"`
-	P99            float64 `json:"p99_ms"`
-	Max            float64 `json:"max_ms"`
-	CPUServer      float64 `json:"cpu_server"`
-	CPUPostgres    float64 `json:"cpu_postgres"`
-	CPUWrk         float64 `json:"cpu_wrk"`
-	Fsyncs         float64 `json:"fsyncs_per_s"`
-	Memory         float64 `json:"memory_mib"`
-	Answered       int     `json:"answered"`
-	StoredNotKnown int     `json:"stored_not_known"` // rows whose answer wrk did not wait for
+	Rate        float64 `json:"rate_per_s"`
+	P50         float64 `json:"p50_ms"`
+	P99         float64 `json:"p99_ms"`
+	CPUServer   float64 `json:"cpu_server"`
+	CPUPostgres float64 `json:"cpu_postgres"`
+	CPUWrk      float64 `json:"cpu_wrk"`
+	Fsyncs      float64 `json:"fsyncs_per_s"`
+	Memory      float64 `json:"memory_mib"`
+	Answered    int     `json:"answered"`
 }
 
 // measure runs one server on one database under load, and checks that it has
@@ -53,7 +51,7 @@ func (b *bench) measure(ctx context.Context, c contestant, dsn string, connectio
 
 	wall := time.Duration(l.Duration) * time.Microsecond
 	m = measurement{
-		Rate: l.rate(), P50: float64(l.P50) / 1e3, P99: float64(l.P99) / 1e3, Max: float64(l.Max) / 1e3,
+		Rate: l.rate(), P50: float64(l.P50) / 1e3, P99: float64(l.P99) / 1e3,
 		CPUServer: cores(server, wall), CPUPostgres: cores(postgres, wall), CPUWrk: cores(l.cpu, wall),
 		Memory: peakMemory(s.cmd.Process.Pid), Answered: warm.Requests + l.Requests,
 	}
@@ -73,7 +71,6 @@ func (b *bench) measure(ctx context.Context, c contestant, dsn string, connectio
 	if err != nil {
 		return m, err
 	}
-	m.StoredNotKnown = stored - m.Answered
 	// At the end of a load, one answer for each connection may be under way.
 	return m, checkStored(c.name, m.Answered, stored, 2*connections)
 }
@@ -131,7 +128,6 @@ func medians(runs []measurement) measurement {
 		Rate:        of(func(m *measurement) float64 { return m.Rate }),
 		P50:         of(func(m *measurement) float64 { return m.P50 }),
 		P99:         of(func(m *measurement) float64 { return m.P99 }),
-		Max:         of(func(m *measurement) float64 { return m.Max }),
 		CPUServer:   of(func(m *measurement) float64 { return m.CPUServer }),
 		CPUPostgres: of(func(m *measurement) float64 { return m.CPUPostgres }),
 		CPUWrk:      of(func(m *measurement) float64 { return m.CPUWrk }),
@@ -140,7 +136,6 @@ func medians(runs []measurement) measurement {
 	}
 	for i := range runs {
 		m.Answered += runs[i].Answered
-		m.StoredNotKnown += runs[i].StoredNotKnown
 	}
 	return m
 }

@@ -31,16 +31,13 @@ func (b *bench) promotion(ctx context.Context) error {
 
 // promoted is how promotion kept up.
 type promoted struct {
-	Status       string  `json:"status"`
-	Seconds      float64 `json:"seconds"`
-	ReceivedRate float64 `json:"received_per_s"`
-	PromotedRate float64 `json:"promoted_per_s"`
-	Backlog      []int   `json:"backlog"`       // each second while receiving
-	EmptyAfter   float64 `json:"empty_after_s"` // the end of receiving, or how long it was watched
-	Emptied      bool    `json:"emptied"`
-	CPUServer    float64 `json:"cpu_server"`   // cores while receiving
-	CPUPostgres  float64 `json:"cpu_postgres"` // the same
-	Memory       float64 `json:"memory_mib"`   // the most
+	Status       string
+	Seconds      float64 // of receiving
+	ReceivedRate float64 // callbacks a second, as the following
+	PromotedRate float64
+	Backlog      []int   // each second while receiving
+	EmptyAfter   float64 // seconds after receiving ended; if not Emptied, how long it was watched
+	Emptied      bool
 }
 
 const (
@@ -63,8 +60,6 @@ func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, er
 		return p, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close(ctx) // only read from
-	server, postgres := cpuTime(s.cmd.Process.Pid), cpuTime(b.postgres.PID())
-
 	l, backlog, err := b.loadAndSample(ctx, s, conn, status)
 	if err != nil {
 		return p, err
@@ -78,8 +73,6 @@ func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, er
 	p = promoted{
 		Status: status, Seconds: wall.Seconds(), ReceivedRate: l.rate(),
 		PromotedRate: float64(l.Requests-atEnd) / wall.Seconds(), Backlog: backlog,
-		CPUServer:   cores(cpuTime(s.cmd.Process.Pid)-server, wall),
-		CPUPostgres: cores(cpuTime(b.postgres.PID())-postgres, wall),
 	}
 	err = poll(ctx, drainPatience, 50*time.Millisecond, "the backlog to become empty", func() (bool, error) {
 		n, err := countBacklog(ctx, conn)
@@ -89,7 +82,7 @@ func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, er
 		return p, err
 	}
 	p.Emptied = err == nil
-	p.EmptyAfter, p.Memory = time.Since(ended).Seconds(), peakMemory(s.cmd.Process.Pid)
+	p.EmptyAfter = time.Since(ended).Seconds()
 	b.progress("promotion %s  received %.0f/s, promoted %.0f/s, %s", status, p.ReceivedRate, p.PromotedRate, p.drained())
 	if !p.Emptied {
 		return p, nil // the figure says so
@@ -182,7 +175,6 @@ func (p *promoted) drained() string {
 }
 
 func (r *results) addPromotion(p promoted) {
-	r.Promotion = append(r.Promotion, p)
 	what := "promoted/s while receiving, no retrieval follows"
 	if p.Status == processed {
 		what = "promoted/s while receiving, with a job for each"

@@ -12,18 +12,16 @@ import (
 // results is what a run of the benchmark came to, and the content of its JSON
 // file. What was not run is empty.
 type results struct {
-	Date       string      `json:"date"` // RFC 3339
-	Command    string      `json:"command"`
-	Commit     string      `json:"commit,omitempty"`
-	Machine    machine     `json:"machine"`
-	Short      bool        `json:"short"`
-	Rounds     int         `json:"rounds"`
-	RunSeconds float64     `json:"run_s"`   // of one run under load
-	Seconds    float64     `json:"total_s"` // of the whole
-	Figures    []figure    `json:"figures"`
-	Receive    []received  `json:"receive,omitempty"`
-	Promotion  []promoted  `json:"promotion,omitempty"`
-	Retrieval  []retrieved `json:"retrieval,omitempty"`
+	Date       string     `json:"date"` // RFC 3339
+	Command    string     `json:"command"`
+	Commit     string     `json:"commit,omitempty"`
+	Machine    machine    `json:"machine"`
+	Short      bool       `json:"short"`
+	Rounds     int        `json:"rounds"`
+	RunSeconds float64    `json:"run_s"`   // of one run under load
+	Seconds    float64    `json:"total_s"` // of the whole
+	Figures    []figure   `json:"figures"`
+	Receive    []received `json:"receive,omitempty"`
 }
 
 // machine is what the benchmark ran on.
@@ -160,7 +158,9 @@ func (r *results) write(dir, name string) error {
 	}
 	files := map[string][]byte{".json": append(content, '\n')}
 	if len(r.Receive) > 0 {
-		files[".svg"] = r.chart()
+		if files[".svg"], err = r.chart(); err != nil {
+			return fmt.Errorf("draw the chart: %w", err)
+		}
 	}
 	for extension, content := range files {
 		path := filepath.Join(dir, name+extension)

@@ -39,14 +39,9 @@ type journey struct {
 
 // retrieved is how fast one side retrieved.
 type retrieved struct {
-	Server      string  `json:"server"`
-	ImageBytes  int     `json:"image_bytes"`
-	Workflows   int     `json:"workflows"`
-	Rate        float64 `json:"workflows_per_s"`
-	CPUServer   float64 `json:"cpu_server"` // cores
-	CPUPostgres float64 `json:"cpu_postgres"`
-	CPUSandbox  float64 `json:"cpu_sandbox"`
-	Memory      float64 `json:"memory_mib"`
+	table  string  // where it stores images
+	rate   float64 // workflows a second
+	memory float64 // MiB at the peak; 0 where unknown
 }
 
 // retrieval compares callbackd's with the bare loop, interleaved. Both have the
@@ -67,9 +62,8 @@ func (b *bench) retrieval(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("bare loop: %w", err)
 		}
-		b.progress("retrieval %d/%d  callbackd %.0f workflows/s, bare loop %.0f", round+1, b.rounds, r.Rate, loop.Rate)
-		b.results.Retrieval = append(b.results.Retrieval, r, loop)
-		own, bare = append(own, r.Rate), append(bare, loop.Rate)
+		b.progress("retrieval %d/%d  callbackd %.0f workflows/s, bare loop %.0f", round+1, b.rounds, r.rate, loop.rate)
+		own, bare = append(own, r.rate), append(bare, loop.rate)
 	}
 	b.results.compare(figure{
 		What: "retrieved workflows/s", Value: median(own), Unit: "/s",
@@ -89,13 +83,12 @@ func (b *bench) images(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.progress("images  %.0f MiB, %.1f workflows/s", r.Memory, r.Rate)
-	b.results.Retrieval = append(b.results.Retrieval, r)
-	if r.Memory > 0 {
+	b.progress("images  %.0f MiB, %.1f workflows/s", r.memory, r.rate)
+	if r.memory > 0 {
 		b.results.judge(figure{
-			What: fmt.Sprintf("memory, %d workers, images of %d MiB", retrievalWorkers, bigImageBytes>>20), Value: r.Memory, Unit: "MiB",
+			What: fmt.Sprintf("memory, %d workers, images of %d MiB", retrievalWorkers, bigImageBytes>>20), Value: r.memory, Unit: "MiB",
 			Target: "< 256 MiB",
-		}, r.Memory < 256)
+		}, r.memory < 256)
 	}
 	return nil
 }
@@ -115,8 +108,7 @@ func (b *bench) startSandbox(ctx context.Context, size int) (*server, error) {
 	return s, s.awaitReady(ctx, "/_sandbox/kinds", readyPoll)
 }
 
-// retrieve has new journeys retrieved into a fresh database. how fills in the
-// rate, and its own figures.
+// retrieve has new journeys retrieved into a fresh database.
 func (b *bench) retrieve(ctx context.Context, sandbox *server, size, workflows int,
 	how func(context.Context, *server, string, []journey) (retrieved, error),
 ) (r retrieved, err error) {
@@ -125,20 +117,10 @@ func (b *bench) retrieve(ctx context.Context, sandbox *server, size, workflows i
 		return r, err
 	}
 	err = b.withDatabase(ctx, func(dsn string) error {
-		began := time.Now()
-		ofSandbox, ofPostgres := cpuTime(sandbox.cmd.Process.Pid), cpuTime(b.postgres.PID())
 		if r, err = how(ctx, sandbox, dsn, journeys); err != nil {
 			return err
 		}
-		wall := time.Since(began)
-		r.CPUSandbox = cores(cpuTime(sandbox.cmd.Process.Pid)-ofSandbox, wall)
-		r.CPUPostgres = cores(cpuTime(b.postgres.PID())-ofPostgres, wall)
-		r.ImageBytes, r.Workflows = size, workflows
-		table := "bench.images"
-		if r.Server == "callbackd" {
-			table = "jumio.images"
-		}
-		return checkImages(ctx, dsn, table, workflows, size)
+		return checkImages(ctx, dsn, r.table, workflows, size)
 	})
 	return r, err
 }
@@ -185,7 +167,7 @@ func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	used, began := cpuTime(s.cmd.Process.Pid), time.Now()
+	began := time.Now()
 	if err := sendCallbacks(ctx, s, journeys); err != nil {
 		return r, err
 	}
@@ -205,10 +187,7 @@ func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn 
 	if err != nil {
 		return r, err
 	}
-	return retrieved{
-		Server: "callbackd", Rate: float64(len(journeys)) / last.Sub(began).Seconds(),
-		CPUServer: cores(cpuTime(s.cmd.Process.Pid)-used, time.Since(began)), Memory: peakMemory(s.cmd.Process.Pid),
-	}, nil
+	return retrieved{"jumio.images", float64(len(journeys)) / last.Sub(began).Seconds(), peakMemory(s.cmd.Process.Pid)}, nil
 }
 
 // sendCallbacks posts one callback for each journey.
@@ -252,15 +231,11 @@ func (b *bench) retrieveWithBareLoop(ctx context.Context, sandbox *server, dsn s
 	if err := cmd.Run(); err != nil {
 		return r, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	var result bareResult
-	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+	seconds, err := strconv.ParseFloat(stdout.String(), 64)
+	if err != nil {
 		return r, fmt.Errorf("read its result: %w", err)
 	}
-	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	return retrieved{
-		Server: "bare loop", Rate: float64(len(journeys)) / result.Seconds,
-		CPUServer: used.Seconds() / result.Seconds, Memory: result.Memory,
-	}, nil
+	return retrieved{table: "bench.images", rate: float64(len(journeys)) / seconds}, nil
 }
 
 // checkImages: every image is there, whole.

@@ -22,10 +22,9 @@ const (
 // not counted, though their callbacks may have been stored.
 type load struct {
 	Requests int   `json:"requests"`
-	Duration int64 `json:"duration"` // microseconds, as the following
+	Duration int64 `json:"duration"` // microseconds, like P50 and P99
 	P50      int64 `json:"p50"`
 	P99      int64 `json:"p99"`
-	Max      int64 `json:"max"`
 	Errors   struct {
 		Status  int `json:"status"` // answers of 400 and more
 		Connect int `json:"connect"`
