@@ -121,9 +121,9 @@ func lockCallbacks(t *testing.T, pool *pgxpool.Pool) (unlock func()) {
 // waitFor waits until n statements wait for a lock.
 func waitFor(t *testing.T, s *store.Store, n int) {
 	t.Helper()
-	for scalar[int](t, s, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) != n {
-		time.Sleep(time.Millisecond)
-	}
+	storetest.Eventually(t, fmt.Sprintf("%d statements wait for a lock", n), func() bool {
+		return scalar[int](t, s, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == n
+	})
 }
 
 // odd are callbacks with every column in its different shapes.
@@ -173,9 +173,7 @@ func TestInsertCallbackAloneAndInABatch(t *testing.T) {
 	for _, c := range odd() {
 		insert(c)
 	}
-	for together.Waiting() < len(odd()) {
-		time.Sleep(time.Millisecond)
-	}
+	storetest.Eventually(t, "all others wait together", func() bool { return together.Waiting() == len(odd()) })
 	unlock()
 	wg.Wait()
 
@@ -216,9 +214,11 @@ func TestInsertCallbackUnavailable(t *testing.T) {
 	}
 	wg.Wait()
 	unlock()
-	for err := errors.New("not tried"); err != nil; { // the last batch that timed out may still hold a writer
-		if err = s.InsertCallback(t.Context(), callback("after")); err != nil && !errors.Is(err, store.ErrUnavailable) {
+	storetest.Eventually(t, "the last batch that timed out lets go of its writer", func() bool {
+		err := s.InsertCallback(t.Context(), callback("after"))
+		if err != nil && !errors.Is(err, store.ErrUnavailable) {
 			t.Fatalf("after the lock is gone: %v", err)
 		}
-	}
+		return err == nil
+	})
 }

@@ -158,9 +158,10 @@ func TestMigrationDeadlock(t *testing.T) {
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, "ALTER TABLE callbackd.inbox ADD COLUMN next text;\n"+addColumn, dropColumn)})
 	done := make(chan error, 1)
 	go func() { done <- m.Up(t.Context()) }()
-	for scalar[int](t, s, `SELECT count(*) FROM pg_locks WHERE relation = 'callbackd.callbacks'::regclass AND NOT granted`) == 0 {
+	storetest.Eventually(t, "the migration waits for the table", func() bool {
 		wantVersion(t, s, store.RequiredVersion)
-	}
+		return scalar[int](t, s, `SELECT count(*) FROM pg_locks WHERE relation = 'callbackd.callbacks'::regclass AND NOT granted`) > 0
+	})
 	// Either of the two may be the one that Postgres or the time-out ends.
 	_, _ = other.Exec(t.Context(), `LOCK TABLE callbackd.inbox IN ACCESS SHARE MODE`)
 	_ = other.Rollback(t.Context())

@@ -186,3 +186,20 @@ func withUser(dsn string, user *url.Userinfo) string {
 	u.User = user
 	return u.String()
 }
+
+// Eventually polls until the condition, which another goroutine or process brings
+// about, holds, and ends the test when it does not within a minute.
+func Eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			tb.Fatalf("waited a minute for: %s", what)
+		}
+	}
+}
