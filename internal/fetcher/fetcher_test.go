@@ -12,6 +12,7 @@ import (
 
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
+	"callbackd/internal/store/storetest"
 )
 
 // quick has five attempts, close to each other.
@@ -291,9 +292,7 @@ func TestTwoWorkersNeverRetrieveTheSameAtTheSameTime(t *testing.T) {
 		journeys = append(journeys, r.journey("passed-passport", "details:slow:1:delay=500ms"))
 	}
 	for _, j := range journeys {
-		for r.ledger(j).DetailsRequests.Requests == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		r.awaitDetailsRequest(j)
 		// While one job waits for its details, a newer callback makes another.
 		if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
 			t.Fatal(err)
@@ -313,9 +312,7 @@ func TestAStopCostsNoAttempt(t *testing.T) {
 	f := r.start()
 	j := r.journey("passed-passport", "image:hang:1")
 	r.waitFor("the attempt to hang in its image", `SELECT retrieval_attempts = 1 FROM jumio.workflow_executions`)
-	for r.ledger(j).MaxConcurrent == 0 || sumImageRequests(r.ledger(j)) == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	storetest.Eventually(t, "Jumio is asked for an image", func() bool { return sumImageRequests(r.ledger(j)) > 0 })
 	r.stop(f)
 	if n := value[int](r, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 0 {
 		t.Errorf("after the stop retrieval_attempts is %d, want 0", n)
@@ -392,9 +389,7 @@ func TestADeadLastAttemptEndsAsFailed(t *testing.T) {
 	r := newRig(t, Schedule{0}, sandbox.Config{Seed: 11})
 	j := r.journey("passed-passport", "details:hang:1")
 	dead := r.start()
-	for r.ledger(j).DetailsRequests.Requests == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	r.awaitDetailsRequest(j)
 	r.stop(dead)
 	if _, err := r.store.Pool().Exec(t.Context(), `
 		UPDATE callbackd.river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '3 minutes'`); err != nil {

@@ -143,6 +143,12 @@ func (r *rig) journey(kind string, faults ...string) *sandbox.Journey {
 	return j
 }
 
+// awaitDetailsRequest waits until an attempt has asked for the journey's details.
+func (r *rig) awaitDetailsRequest(j *sandbox.Journey) {
+	r.Helper()
+	storetest.Eventually(r, "Jumio is asked for the details", func() bool { return r.ledger(j).DetailsRequests.Requests > 0 })
+}
+
 // waitFor polls a condition of the database until it holds.
 func (r *rig) waitFor(what, condition string, args ...any) {
 	r.Helper()
