@@ -45,11 +45,7 @@ func TestStalledDisk(t *testing.T) {
 	if got := s.Stats().Callbacks; got != 3 {
 		t.Errorf("%d callbacks in the spool, want 3", got)
 	}
-	for deadline := time.Now().Add(time.Minute); !errors.Is(s.Room(), errStalled); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nobody notices that the disk stalls: %v", s.Room())
-		}
-	}
+	eventually(t, "the spool notices that its disk stalls", func() bool { return errors.Is(s.Room(), errStalled) })
 	disk.goOn()
 	s.awaitRoom()
 	wantIDs(t, s.drain(10), names(1, 4))

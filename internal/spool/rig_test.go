@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -67,9 +68,22 @@ func openWith(t testing.TB, dir string, maxBytes int64, files types.VFS) *opened
 // awaitRoom waits until the spool has found out that its disk takes callbacks.
 func (o *opened) awaitRoom() {
 	o.t.Helper()
-	for deadline := time.Now().Add(time.Minute); o.Room() != nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			o.t.Fatalf("the disk takes callbacks again, and yet: %v", o.Room())
+	eventually(o.t, "the spool has room", func() bool { return o.Room() == nil })
+}
+
+// eventually polls until the condition, which another goroutine brings about,
+// holds, and ends the test when it does not within a minute.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			t.Fatalf("waited a minute for: %s", what)
 		}
 	}
 }

@@ -117,15 +117,9 @@ var waitingAppend = regexp.MustCompile(`\[select[^\]]*\]:\n\S*\.\(\*Spool\)\.App
 func awaitAppends(t *testing.T, n int) {
 	t.Helper()
 	stacks := make([]byte, 4<<20)
-	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
-		waiting := len(waitingAppend.FindAll(stacks[:runtime.Stack(stacks, true)], -1))
-		if waiting == n {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d callers wait, want %d", waiting, n)
-		}
-	}
+	eventually(t, fmt.Sprintf("%d callers wait", n), func() bool {
+		return len(waitingAppend.FindAll(stacks[:runtime.Stack(stacks, true)], -1)) == n
+	})
 }
 
 // commits counts the commit frames of a segment.
