@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes sure that the images that the Dockerfile and docker-compose.yml build on
-# are on this machine. What is not there is pulled. Where no registry answers, a
-# stand-in takes its place, made of this machine's Debian or Ubuntu packages and
-# its own Go: enough for the tests in internal/deploytest, and for nothing else.
-# Stand-ins carry the label callbackd.stand-in. To be rid of them:
+# Makes sure that this machine has the base images of the Dockerfile and
+# docker-compose.yml. Missing ones are pulled. Where no registry answers, a stand-in
+# is built from this machine's Debian or Ubuntu packages and its Go: good enough for
+# the tests in internal/deploytest, and for nothing else.
+# Stand-ins carry the label callbackd.stand-in. To remove them:
 #   docker rmi -f $(docker images -q --filter label=callbackd.stand-in)
 set -eu
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ there() {
 	docker image inspect "$1" >/dev/null 2>&1
 }
 
-# What the image $1 was made of, nothing if it is no stand-in.
+# Prints what the stand-in image $1 was made of; nothing for a real image.
 stand_in() {
 	docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$1"
 }
@@ -47,9 +47,9 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# What docker-compose.yml uses of the official image of Postgres: the first start
-# makes a cluster with the password of POSTGRES_PASSWORD_FILE and runs the SQL in
-# /docker-entrypoint-initdb.d on a server that only its socket reaches.
+# The part of the official Postgres image that docker-compose.yml uses: the first
+# start makes a cluster with the password in POSTGRES_PASSWORD_FILE and runs the SQL
+# in /docker-entrypoint-initdb.d on a server that listens on its socket only.
 postgres_entrypoint() {
 	cat <<-'SCRIPT'
 		#!/bin/sh
@@ -72,9 +72,9 @@ postgres_entrypoint() {
 	SCRIPT
 }
 
-# Nearly all stand-ins are this image with other settings: a minimal system with
-# the programs from the packages. Whole in one layer, because the engine may
-# need minutes to find out what another layer changed.
+# Nearly all stand-ins are this image with other settings: a minimal system with the
+# programs from the packages. It is one layer, because the engine may need minutes
+# to compute another layer's changes.
 make_debian() {
 	if there $debian; then
 		return
@@ -94,8 +94,7 @@ make_debian() {
 	as_root tar -C "$work/debian" -c . | docker import - $debian >/dev/null
 }
 
-# Each writes the Dockerfile of one image and what goes with it into the
-# directory where it is called.
+# Each writes one image's Dockerfile and its files into the current directory.
 stand_in_golang() {
 	cp -R "$(go env GOROOT)" go
 	cat >Dockerfile <<-DOCKERFILE
@@ -174,7 +173,7 @@ need() {
 	nginx:*) kind=nginx ;;
 	prom/prometheus:*) kind=prometheus ;;
 	*)
-		say "$image: could not be pulled, and no package can stand in for it, so that it will not be started: $(head -n 1 "$work/pull")"
+		say "$image: could not be pulled and no package can replace it, so it will not be started: $(head -n 1 "$work/pull")"
 		return
 		;;
 	esac

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a minimal system of this machine's Debian or Ubuntu packages:
+# Makes a minimal system from this machine's Debian or Ubuntu packages:
 #   debian-root.sh DIRECTORY PACKAGE,...
 # The directory then belongs to root.
 set -eu
@@ -11,7 +11,7 @@ targets=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI) $(COMPONENT)' 'C
 mirror=$(echo "$targets" | awk 'NR == 1 { print $2 }')
 components=$(echo "$targets" | awk -v mirror="$mirror" '$2 == mirror { print $3 }' | sort -u | paste -sd, -)
 if [ -z "$mirror" ]; then
-	echo "apt names no mirror of $suite, so that no image can be made" >&2
+	echo "no image can be made: apt has no mirror of $suite" >&2
 	exit 1
 fi
 

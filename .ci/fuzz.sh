@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs every fuzz target for the given time: fuzz.sh 30s
 # A target that fails has written its input below testdata/fuzz of its package,
-# where every later `go test` runs it again: mend the fault, commit the input.
+# where every later `go test` runs it again: fix the fault, commit the input.
 set -u
 cd "$(dirname "$0")/.."
 

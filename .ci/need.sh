@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that what is named is on this machine:
+# Makes sure that these programs are on this machine:
 #   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
-# Installs it with apt-get or brew where it is missing, else says what to do.
+# Installs missing ones with apt-get or brew, or says what to do.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -54,7 +54,7 @@ need_postgres() {
 	.tools/findpostgres >/dev/null # says what to do when there is still none
 }
 
-# A compiler without the C library's headers is of no use either.
+# A compiler is useless without the C library's headers.
 has_compiler() {
 	printf '#include <stdlib.h>\nint main(void) { return 0; }\n' |
 		$(go env CC) -x c -o /dev/null - >/dev/null 2>&1
@@ -81,8 +81,8 @@ has_loadbalancers() (
 		[ -e "${modules:-/usr/lib/nginx/modules}/ngx_stream_module.so" ]
 )
 
-# What the tests start themselves, on free ports, Debian's packages must not start
-# as services, which policy-rc.d forbids.
+# Debian's packages would start these programs as services; policy-rc.d forbids it,
+# because the tests start their own on free ports.
 apt_install_stopped() {
 	policy=/usr/sbin/policy-rc.d
 	if [ -e $policy ]; then
@@ -135,7 +135,7 @@ need_prometheus() {
 	has_prometheus || fail "the tests of the alerts need prometheus and promtool: install both and put them into PATH"
 }
 
-# Elsewhere than on Debian it is an application rather than a program in PATH.
+# Outside Debian it is usually an application, not a program in PATH.
 need_chromium() {
 	if command -v chromium >/dev/null; then
 		return

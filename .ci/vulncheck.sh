@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the govulncheck that is named: vulncheck.sh PROGRAM
-# Fails on vulnerabilities that the code reaches, and on errors, but not for
-# the sole reason that the vulnerability database cannot be reached.
+# Runs the given govulncheck: vulncheck.sh PROGRAM
+# Fails on vulnerabilities that the code reaches, and on errors other than an
+# unreachable vulnerability database.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ status=0
 output=$("$1" ./... 2>&1) || status=$?
 printf '%s\n' "$output"
 if [ "$status" = 1 ] && printf '%s\n' "$output" | grep -q '^govulncheck: fetching vulnerabilities: '; then
-	echo "govulncheck: the vulnerability database was not reachable; nothing was checked for vulnerabilities" >&2
+	echo "govulncheck: the vulnerability database is unreachable; nothing was checked" >&2
 	exit 0
 fi
 exit "$status"

@@ -14,10 +14,9 @@ import (
 	"callbackd/internal/pgserver"
 )
 
-// pgbenchScript inserts a callback like those of callback.lua. The load's
-// variable parts cost next to nothing here, which is in pgbench's favour. (No
-// colon may stand before a letter or digit: pgbench would take it for a
-// variable.)
+// pgbenchScript inserts a callback like those of callback.lua. The variable parts
+// cost next to nothing here, which is in pgbench's favour. (A colon before a
+// letter or digit would be a variable to pgbench.)
 const pgbenchScript = `INSERT INTO %s (callback_id, received_at, callback_sent_at, source_ip, content_type,
  workflow_execution_id, workflow_status, workflow_href, definition_key, account_id, account_href, user_reference, body)
 VALUES (gen_random_uuid(), now(), now(), '127.0.0.1', 'application/json', gen_random_uuid()::text, 'PROCESSED',
@@ -79,10 +78,7 @@ func (b *bench) pgbench(ctx context.Context, table string) (ms float64, err erro
 		if cmd.Env, err = libpqEnvironment(dsn); err != nil {
 			return err
 		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("pgbench: %w: %s", err, out)
-		}
-		return nil
+		return runCommand(cmd)
 	})
 	if err != nil {
 		return 0, err
@@ -121,20 +117,18 @@ func parsePgbenchLog(times []float64, content string) ([]float64, error) {
 	return times, nil
 }
 
-// pgbenchProgram stands beside the server's programs, or in PATH.
+// pgbenchProgram finds pgbench beside the server's programs, or in PATH.
 func pgbenchProgram() (string, error) {
 	dir, err := pgserver.Find()
 	if err != nil {
 		return "", err
 	}
-	if program, err := exec.LookPath(filepath.Join(dir, "pgbench")); err == nil {
-		return program, nil
+	for _, name := range []string{filepath.Join(dir, "pgbench"), "pgbench"} {
+		if program, err := exec.LookPath(name); err == nil {
+			return program, nil
+		}
 	}
-	program, err := exec.LookPath("pgbench")
-	if err != nil {
-		return "", fmt.Errorf("pgbench is neither in %s nor in PATH: apt-get install postgresql-contrib, or dnf install postgresql-contrib", dir)
-	}
-	return program, nil
+	return "", fmt.Errorf("pgbench is neither in %s nor in PATH: apt-get install postgresql-contrib, or dnf install postgresql-contrib", dir)
 }
 
 // libpqEnvironment keeps the password out of the command line.

@@ -20,9 +20,8 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 )
 
-// The baselines: what one would write without callbackd. They check neither the
-// client's address nor anything else that callbackd checks, and log nothing, so
-// that they are hard to beat.
+// The baselines: what one would write without callbackd. They make none of its
+// checks and log nothing, so they are hard to beat.
 
 // baselineConnections is the size of their pool.
 const baselineConnections = 50

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -71,7 +72,7 @@ func newBench(ctx context.Context, s settings) (_ *bench, err error) {
 	return b, err
 }
 
-// needPrograms tells at once what would be missing in twenty minutes.
+// needPrograms reports at once what would be found missing in twenty minutes.
 func (b *bench) needPrograms() error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return errors.New("wrk is not installed: apt-get install wrk, or brew install wrk")
@@ -93,10 +94,7 @@ func (b *bench) build(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.callbackd, "./cmd/callbackd") //nolint:gosec // our own tree
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build callbackd: %w\n%s", err, out)
-	}
-	return nil
+	return runCommand(cmd)
 }
 
 // close stops and removes everything.
@@ -116,7 +114,7 @@ func (b *bench) close() error {
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
 }
 
-// progress tells on stderr how far it is.
+// progress says on stderr how far the benchmark is.
 func (b *bench) progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
@@ -137,14 +135,16 @@ func (b *bench) describe(ctx context.Context) (results, error) {
 	if err := b.admin.QueryRow(ctx, `SELECT current_setting('server_version')`).Scan(&r.Machine.Postgres); err != nil {
 		return r, fmt.Errorf("ask for Postgres's version: %w", err)
 	}
-	// wrk -v exits with 1, and without git there is no commit to tell.
+	// wrk -v exits with 1, and without git the commit is unknown.
 	usage, _ := exec.CommandContext(ctx, "wrk", "-v").CombinedOutput()
-	r.Machine.Wrk = firstWords(string(usage), 2)
+	if words := strings.Fields(string(usage)); len(words) >= 2 {
+		r.Machine.Wrk = words[0] + " " + words[1]
+	}
 	r.Commit, _ = output(ctx, "git", "describe", "--always", "--dirty")
 	return r, nil
 }
 
-// cpuModel is the processor's name, or empty where it cannot be told.
+// cpuModel is the processor's name, or empty where it is unknown.
 func cpuModel(ctx context.Context) string {
 	if runtime.GOOS == "darwin" {
 		name, _ := output(ctx, "sysctl", "-n", "machdep.cpu.brand_string")
@@ -159,9 +159,12 @@ func cpuModel(ctx context.Context) string {
 	return ""
 }
 
-func firstWords(text string, n int) string {
-	words := strings.Fields(text)
-	return strings.Join(words[:min(n, len(words))], " ")
+// runCommand runs a program; its error holds what the program printed.
+func runCommand(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // output runs a program and returns what it prints, without white space around.

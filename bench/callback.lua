@@ -58,8 +58,8 @@ end
 function done(summary, latency)
   local e = summary.errors
   print(string.format(
-    'result {"requests":%d,"duration":%d,"p50":%d,"p99":%d,"max":%d,'
+    'result {"requests":%d,"duration":%d,"p50":%d,"p99":%d,'
       .. '"errors":{"status":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d}}',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
     e.status, e.connect, e.read, e.write, e.timeout))
 end

@@ -11,11 +11,12 @@
 // It prints tables, and writes the same as JSON, with a chart. What is worth
 // comparing are the ratios within one run; README.md says how to read them.
 //
-// It looks at callbackd from outside: of its packages it uses the one that
-// starts a private Postgres, and no other.
+// It looks at callbackd from outside: of its packages it imports only the one
+// that starts a private Postgres.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -25,7 +26,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -63,30 +63,40 @@ func run(ctx context.Context, args []string) error {
 
 // settings are the flags, and what follows from them.
 type settings struct {
+	extent
 	short     bool
-	rounds    int
-	duration  time.Duration // of one run, in whole seconds
 	only      *regexp.Regexp
 	partial   bool   // not all that a full run measures
 	out       string // a directory
 	serverLog string // a file
+}
 
+// extent is how much is measured.
+type extent struct {
+	rounds       int
+	duration     time.Duration // of one run, in whole seconds
 	fillRows     int           // callbacks stored before the growth scenario
 	promoteFor   time.Duration // how long the promotion scenario receives
 	workflows    int           // retrieved in one run
-	bigWorkflows int           // retrieved with images of 10 MB
-	starts       int           // of the start scenario
+	bigWorkflows int           // retrieved with images of 10 MiB
 }
+
+var (
+	fullExtent  = extent{5, 6 * time.Second, 5_000_000, time.Minute, 1000, 40}
+	shortExtent = extent{1, 2 * time.Second, 500_000, 10 * time.Second, 150, 12}
+)
 
 func parseSettings(args []string, usage io.Writer) (settings, error) {
 	var s settings
 	var only string
+	var rounds int
+	var duration time.Duration
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.BoolVar(&s.short, "short", false, "about two minutes: one round of short runs, less data")
-	flags.IntVar(&s.rounds, "rounds", 0, "interleaved rounds of runs (default 5, short 1)")
-	flags.DurationVar(&s.duration, "duration", 0, "of one run, in whole seconds (default 6s, short 2s)")
-	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: "+strings.Join(scenarioNames(), ", "))
+	flags.IntVar(&rounds, "rounds", 0, "interleaved rounds of runs (default 5, short 1)")
+	flags.DurationVar(&duration, "duration", 0, "of one run, in whole seconds (default 6s, short 2s)")
+	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: receive, answer, growth, promotion, retrieval, images, start")
 	flags.StringVar(&s.out, "out", filepath.Join("bench", "results"), "`directory` for latest.json and latest.svg; partial.json and partial.svg with -short or -only")
 	flags.StringVar(&s.serverLog, "server-log", os.DevNull, "`file` that the servers' log goes to")
 	if err := flags.Parse(args); err != nil {
@@ -100,23 +110,11 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 		return s, fmt.Errorf("-only: %w", err)
 	}
 	s.partial = s.short || only != ""
+	s.extent = fullExtent
 	if s.short {
-		s.fillRows, s.promoteFor, s.workflows, s.bigWorkflows, s.starts = 500_000, 10*time.Second, 150, 12, 10
-	} else {
-		s.fillRows, s.promoteFor, s.workflows, s.bigWorkflows, s.starts = 5_000_000, time.Minute, 1000, 40, 10
+		s.extent = shortExtent
 	}
-	if s.rounds == 0 {
-		s.rounds = 5
-		if s.short {
-			s.rounds = 1
-		}
-	}
-	if s.duration == 0 {
-		s.duration = 6 * time.Second
-		if s.short {
-			s.duration = 2 * time.Second
-		}
-	}
+	s.rounds, s.duration = cmp.Or(rounds, s.rounds), cmp.Or(duration, s.duration)
 	if s.rounds < 0 || s.duration < time.Second || s.duration%time.Second != 0 {
 		return s, errors.New("want a positive number of rounds and a duration of whole seconds")
 	}
@@ -129,30 +127,20 @@ type scenario struct {
 	run  func(*bench, context.Context) error
 }
 
-func scenarios() []scenario {
-	return []scenario{
-		{"receive", (*bench).receive},
-		{"answer", (*bench).answer},
-		{"growth", (*bench).growth},
-		{"promotion", (*bench).promotion},
-		{"retrieval", (*bench).retrieval},
-		{"images", (*bench).images},
-		{"start", (*bench).start},
-	}
+var scenarios = []scenario{
+	{"receive", (*bench).receive},
+	{"answer", (*bench).answer},
+	{"growth", (*bench).growth},
+	{"promotion", (*bench).promotion},
+	{"retrieval", (*bench).retrieval},
+	{"images", (*bench).images},
+	{"start", (*bench).start},
 }
 
-func scenarioNames() []string {
-	var names []string
-	for _, s := range scenarios() {
-		names = append(names, s.name)
-	}
-	return names
-}
-
-// runAll runs the scenarios that are wanted, and reports.
+// runAll runs the selected scenarios, and reports.
 func (b *bench) runAll(ctx context.Context) error {
 	began := time.Now()
-	for _, s := range scenarios() {
+	for _, s := range scenarios {
 		if !b.only.MatchString(s.name) {
 			continue
 		}

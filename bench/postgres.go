@@ -19,9 +19,9 @@ import (
 // and in the schema bench what the baselines need.
 const template = "bench_template"
 
-// baselineTables: the same columns and indexes as callbackd's, without its
-// trigger, for the baselines that receive; the plainest tables that will do for
-// the one that retrieves. Images do not compress, so nobody should try.
+// baselineTables have the same columns and indexes as callbackd's, without its
+// trigger, for the baselines that receive; and are as plain as possible for the
+// one that retrieves. Images do not compress, so Postgres should not try.
 const baselineTables = `
 CREATE SCHEMA bench;
 CREATE TABLE bench.callbacks (LIKE callbackd.callbacks INCLUDING ALL);
@@ -45,8 +45,8 @@ func (b *bench) startPostgres(ctx context.Context) (err error) {
 	dsn := b.postgres.DSN(template)
 	migrate := exec.CommandContext(ctx, b.callbackd, "migrate", "up") //nolint:gosec // built before
 	migrate.Env = []string{"DATABASE_URL=" + dsn}
-	if out, err := migrate.CombinedOutput(); err != nil {
-		return fmt.Errorf("callbackd migrate up: %w: %s", err, out)
+	if err := runCommand(migrate); err != nil {
+		return err
 	}
 	return makeBaselineTables(ctx, dsn)
 }

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
-// promotion lets one instance receive at full rate and promote meanwhile. Once
-// with callbacks that lead to no retrieval, once with callbacks that each lead
-// to a job, whose time only comes when all is over.
+// promotion lets one instance receive at full rate and promote at the same time:
+// once with callbacks that lead to no retrieval, once with callbacks that each
+// lead to a job, due only after the end of the benchmark.
 func (b *bench) promotion(ctx context.Context) error {
 	for _, status := range []string{acquired, processed} {
 		err := b.withDatabase(ctx, func(dsn string) error {
@@ -29,18 +31,15 @@ func (b *bench) promotion(ctx context.Context) error {
 	return nil
 }
 
-// promoted is how promotion kept up.
+// promoted is how promotion kept up. Rates are callbacks a second.
 type promoted struct {
-	Status       string  `json:"status"`
-	Seconds      float64 `json:"seconds"`
-	ReceivedRate float64 `json:"received_per_s"`
-	PromotedRate float64 `json:"promoted_per_s"`
-	Backlog      []int   `json:"backlog"`       // each second while receiving
-	EmptyAfter   float64 `json:"empty_after_s"` // the end of receiving, or how long it was watched
-	Emptied      bool    `json:"emptied"`
-	CPUServer    float64 `json:"cpu_server"`   // cores while receiving
-	CPUPostgres  float64 `json:"cpu_postgres"` // the same
-	Memory       float64 `json:"memory_mib"`   // the most
+	Status       string
+	Seconds      float64 // of receiving
+	ReceivedRate float64
+	PromotedRate float64
+	Backlog      []int   // each second while receiving
+	EmptyAfter   float64 // seconds after receiving ended; if not Emptied, how long it was watched
+	Emptied      bool
 }
 
 const (
@@ -51,7 +50,7 @@ const (
 )
 
 func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, err error) {
-	// Nothing is asked of Jumio, so that nobody has to listen there.
+	// Jumio is never asked, so nothing has to listen there.
 	env := append(workerSettings("http://127.0.0.1:9"), "CALLBACKD_RETRIEVAL_DELAYS=1h")
 	s, err := b.startCallbackd(ctx, dsn, env...)
 	if err != nil {
@@ -63,8 +62,6 @@ func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, er
 		return p, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close(ctx) // only read from
-	server, postgres := cpuTime(s.cmd.Process.Pid), cpuTime(b.postgres.PID())
-
 	l, backlog, err := b.loadAndSample(ctx, s, conn, status)
 	if err != nil {
 		return p, err
@@ -78,8 +75,6 @@ func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, er
 	p = promoted{
 		Status: status, Seconds: wall.Seconds(), ReceivedRate: l.rate(),
 		PromotedRate: float64(l.Requests-atEnd) / wall.Seconds(), Backlog: backlog,
-		CPUServer:   cores(cpuTime(s.cmd.Process.Pid)-server, wall),
-		CPUPostgres: cores(cpuTime(b.postgres.PID())-postgres, wall),
 	}
 	err = poll(ctx, drainPatience, 50*time.Millisecond, "the backlog to become empty", func() (bool, error) {
 		n, err := countBacklog(ctx, conn)
@@ -89,41 +84,42 @@ func (b *bench) promote(ctx context.Context, dsn, status string) (p promoted, er
 		return p, err
 	}
 	p.Emptied = err == nil
-	p.EmptyAfter, p.Memory = time.Since(ended).Seconds(), peakMemory(s.cmd.Process.Pid)
+	p.EmptyAfter = time.Since(ended).Seconds()
 	b.progress("promotion %s  received %.0f/s, promoted %.0f/s, %s", status, p.ReceivedRate, p.PromotedRate, p.drained())
 	if !p.Emptied {
-		return p, nil // the figure says so
+		return p, nil // the figure reports it
 	}
 	return p, checkPromoted(ctx, conn, status, l.Requests)
 }
 
 // loadAndSample looks at the backlog each second while the load lasts.
 func (b *bench) loadAndSample(ctx context.Context, s *server, conn *pgx.Conn, status string) (load, []int, error) {
-	type outcome struct {
-		load
-		err error
-	}
-	loaded := make(chan outcome, 1)
-	go func() {
-		l, err := b.wrk(ctx, s, fullLoad, b.promoteFor, status)
-		loaded <- outcome{l, err}
-	}()
+	var l load
 	var backlog []int
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case o := <-loaded:
-			return o.load, backlog, o.err
-		case <-tick.C:
+	ended := make(chan struct{})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		defer close(ended)
+		l, err = b.wrk(ctx, s, fullLoad, b.promoteFor, status)
+		return err
+	})
+	group.Go(func() error {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return nil
+			case <-tick.C:
+			}
 			n, err := countBacklog(ctx, conn)
 			if err != nil {
-				<-loaded // it ends in time
-				return load{}, nil, err
+				return err
 			}
 			backlog = append(backlog, n)
 		}
-	}
+	})
+	return l, backlog, group.Wait()
 }
 
 // countBacklog counts the callbacks that are stored and not promoted yet.
@@ -156,7 +152,7 @@ func checkPromoted(ctx context.Context, conn *pgx.Conn, status string, answered 
 	return nil
 }
 
-// bounded tells whether a backlog has stopped growing: in the second half it
+// bounded reports whether a backlog has stopped growing: in the second half it
 // stays below one and a half times the first half's maximum (steady growth would
 // double it), or below one second's callbacks.
 func bounded(backlog []int, perSecond float64) bool {
@@ -165,15 +161,10 @@ func bounded(backlog []int, perSecond float64) bool {
 	return float64(second) <= max(1.5*float64(first), perSecond)
 }
 
-func highestOf(list []int) int {
-	highest := 0
-	for _, n := range list {
-		highest = max(highest, n)
-	}
-	return highest
-}
+// highestOf is 0 for none.
+func highestOf(list []int) int { return slices.Max(append([]int{0}, list...)) }
 
-// drained tells what became of the backlog.
+// drained says what became of the backlog.
 func (p *promoted) drained() string {
 	if !p.Emptied {
 		return fmt.Sprintf("backlog at most %d, not empty after %.0f s", highestOf(p.Backlog), p.EmptyAfter)
@@ -182,7 +173,6 @@ func (p *promoted) drained() string {
 }
 
 func (r *results) addPromotion(p promoted) {
-	r.Promotion = append(r.Promotion, p)
 	what := "promoted/s while receiving, no retrieval follows"
 	if p.Status == processed {
 		what = "promoted/s while receiving, with a job for each"

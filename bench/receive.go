@@ -39,8 +39,7 @@ func (b *bench) receive(ctx context.Context) error {
 	}
 	for _, connections := range connectionCounts {
 		for _, c := range all {
-			list := runs[key{c.name, connections}]
-			b.results.Receive = append(b.results.Receive, received{c.name, connections, medians(list), list})
+			b.results.Receive = append(b.results.Receive, received{c.name, connections, medians(runs[key{c.name, connections}])})
 		}
 	}
 	b.results.receiveFigures()
@@ -58,10 +57,9 @@ func (b *bench) measureFresh(ctx context.Context, c contestant, connections int)
 
 // received is what one server did under one load.
 type received struct {
-	Server      string        `json:"server"`
-	Connections int           `json:"connections"`
-	Median      measurement   `json:"median"`
-	Runs        []measurement `json:"runs"`
+	Server      string      `json:"server"`
+	Connections int         `json:"connections"`
+	Median      measurement `json:"median"`
 }
 
 // of finds the medians of a server under a load.

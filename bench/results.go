@@ -9,21 +9,19 @@ import (
 	"text/tabwriter"
 )
 
-// results is what a run of the benchmark came to, and the content of its JSON
-// file. What was not run is empty.
+// results are those of one benchmark, and the content of its JSON file. What was
+// not run is empty.
 type results struct {
-	Date       string      `json:"date"` // RFC 3339
-	Command    string      `json:"command"`
-	Commit     string      `json:"commit,omitempty"`
-	Machine    machine     `json:"machine"`
-	Short      bool        `json:"short"`
-	Rounds     int         `json:"rounds"`
-	RunSeconds float64     `json:"run_s"`   // of one run under load
-	Seconds    float64     `json:"total_s"` // of the whole
-	Figures    []figure    `json:"figures"`
-	Receive    []received  `json:"receive,omitempty"`
-	Promotion  []promoted  `json:"promotion,omitempty"`
-	Retrieval  []retrieved `json:"retrieval,omitempty"`
+	Date       string     `json:"date"` // RFC 3339
+	Command    string     `json:"command"`
+	Commit     string     `json:"commit,omitempty"`
+	Machine    machine    `json:"machine"`
+	Short      bool       `json:"short"`
+	Rounds     int        `json:"rounds"`
+	RunSeconds float64    `json:"run_s"`   // of one run under load
+	Seconds    float64    `json:"total_s"` // of the whole
+	Figures    []figure   `json:"figures"`
+	Receive    []received `json:"receive,omitempty"`
 }
 
 // machine is what the benchmark ran on.
@@ -34,11 +32,6 @@ type machine struct {
 	Go       string `json:"go"`
 	Postgres string `json:"postgres"`
 	Wrk      string `json:"wrk"`
-}
-
-// String is one line.
-func (m machine) String() string {
-	return fmt.Sprintf("%d cores (%s, %s), %s, PostgreSQL %s, %s", m.Cores, m.CPU, m.OS, m.Go, m.Postgres, m.Wrk)
 }
 
 // figure is one line of the table of figures: a value, what it is compared
@@ -83,14 +76,15 @@ func (r *results) judge(f figure, reached bool) {
 
 // print writes the tables.
 func (r *results) print(out io.Writer) {
-	fmt.Fprintf(out, "\n%s  %s\n%s\n", r.Date, r.Command, r.Machine)
+	m := r.Machine
+	fmt.Fprintf(out, "\n%s  %s\n%d cores (%s, %s), %s, PostgreSQL %s, %s\n", r.Date, r.Command, m.Cores, m.CPU, m.OS, m.Go, m.Postgres, m.Wrk)
 	fmt.Fprintf(out, "medians of %d interleaved runs of %.0f s, %.0f s in all; fsync and synchronous_commit on, Postgres at its defaults\n",
 		r.Rounds, r.RunSeconds, r.Seconds)
 	if r.Short {
-		fmt.Fprintln(out, "A short run, with less data: take its figures as hints.")
+		fmt.Fprintln(out, "A short run, with less data: its figures are only hints.")
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	defer w.Flush() // nobody is left to tell
+	defer w.Flush() // a failed write to stdout has nowhere to be reported
 	if len(r.Receive) > 0 {
 		r.printReceive(w)
 	}
@@ -113,7 +107,7 @@ func (r *results) printReceive(w io.Writer) {
 	fmt.Fprintln(w, "jobtx a transaction with the INSERT and a River job per request. A 200 of callbackd, naive and jobtx is durable.")
 }
 
-// orDash is a dash for what could not be measured on this system.
+// orDash returns a dash for a value that could not be measured on this system.
 func orDash(format string, value float64) string {
 	if value == 0 {
 		return "-"
@@ -135,7 +129,7 @@ func (r *results) printFigures(w io.Writer) {
 	}
 }
 
-// number has the digits that mean something.
+// number formats the significant digits.
 func number(value float64, unit string) string {
 	switch {
 	case unit == "/s" && value >= 100:
@@ -160,7 +154,9 @@ func (r *results) write(dir, name string) error {
 	}
 	files := map[string][]byte{".json": append(content, '\n')}
 	if len(r.Receive) > 0 {
-		files[".svg"] = r.chart()
+		if files[".svg"], err = r.chart(); err != nil {
+			return fmt.Errorf("draw the chart: %w", err)
+		}
 	}
 	for extension, content := range files {
 		path := filepath.Join(dir, name+extension)

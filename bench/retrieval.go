@@ -6,20 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// journeyKind has three images.
 	journeyKind   = "passed-passport"
-	imagesEach    = 3
+	imagesEach    = 3 // of that kind
 	detailsBytes  = 6 << 10
 	imageBytes    = 200 << 10
 	bigImageBytes = 10 << 20
@@ -39,14 +36,9 @@ type journey struct {
 
 // retrieved is how fast one side retrieved.
 type retrieved struct {
-	Server      string  `json:"server"`
-	ImageBytes  int     `json:"image_bytes"`
-	Workflows   int     `json:"workflows"`
-	Rate        float64 `json:"workflows_per_s"`
-	CPUServer   float64 `json:"cpu_server"` // cores
-	CPUPostgres float64 `json:"cpu_postgres"`
-	CPUSandbox  float64 `json:"cpu_sandbox"`
-	Memory      float64 `json:"memory_mib"`
+	table  string  // where it stores images
+	rate   float64 // workflows a second
+	memory float64 // MiB at the peak; 0 where unknown
 }
 
 // retrieval compares callbackd's with the bare loop, interleaved. Both have the
@@ -67,9 +59,8 @@ func (b *bench) retrieval(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("bare loop: %w", err)
 		}
-		b.progress("retrieval %d/%d  callbackd %.0f workflows/s, bare loop %.0f", round+1, b.rounds, r.Rate, loop.Rate)
-		b.results.Retrieval = append(b.results.Retrieval, r, loop)
-		own, bare = append(own, r.Rate), append(bare, loop.Rate)
+		b.progress("retrieval %d/%d  callbackd %.0f workflows/s, bare loop %.0f", round+1, b.rounds, r.rate, loop.rate)
+		own, bare = append(own, r.rate), append(bare, loop.rate)
 	}
 	b.results.compare(figure{
 		What: "retrieved workflows/s", Value: median(own), Unit: "/s",
@@ -89,13 +80,12 @@ func (b *bench) images(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.progress("images  %.0f MiB, %.1f workflows/s", r.Memory, r.Rate)
-	b.results.Retrieval = append(b.results.Retrieval, r)
-	if r.Memory > 0 {
+	b.progress("images  %.0f MiB, %.1f workflows/s", r.memory, r.rate)
+	if r.memory > 0 {
 		b.results.judge(figure{
-			What: fmt.Sprintf("memory, %d workers, images of %d MiB", retrievalWorkers, bigImageBytes>>20), Value: r.Memory, Unit: "MiB",
+			What: fmt.Sprintf("memory, %d workers, images of %d MiB", retrievalWorkers, bigImageBytes>>20), Value: r.memory, Unit: "MiB",
 			Target: "< 256 MiB",
-		}, r.Memory < 256)
+		}, r.memory < 256)
 	}
 	return nil
 }
@@ -103,90 +93,53 @@ func (b *bench) images(ctx context.Context) (err error) {
 // startSandbox starts a stand-in for Jumio that has details of about
 // detailsBytes, images of that size, and no limit on requests.
 func (b *bench) startSandbox(ctx context.Context, size int) (*server, error) {
-	address, err := freeAddress(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := b.startServer(ctx, "the sandbox", address, nil, b.callbackd, "sandbox", "--listen", address,
-		"--fast-images", "--image-bytes", strconv.Itoa(size), "--details-bytes", strconv.Itoa(detailsBytes), "--max-journeys", "1000000", "--log-level", "error")
-	if err != nil {
-		return nil, err
-	}
-	return s, s.awaitReady(ctx, "/_sandbox/kinds", readyPoll)
+	return b.startServer(ctx, "the sandbox", "/_sandbox/kinds", func(address string) *exec.Cmd {
+		return exec.CommandContext(ctx, b.callbackd, "sandbox", "--listen", address, "--log-level", "error", //nolint:gosec // built before
+			"--fast-images", "--image-bytes", strconv.Itoa(size), "--details-bytes", strconv.Itoa(detailsBytes), "--max-journeys", "1000000", "--intermediate", "0")
+	})
 }
 
-// retrieve has new journeys retrieved into a fresh database. how fills in the
-// rate, and its own figures.
+// retrieve has new journeys retrieved into a fresh database.
 func (b *bench) retrieve(ctx context.Context, sandbox *server, size, workflows int,
-	how func(context.Context, *server, string, []journey) (retrieved, error),
+	how func(context.Context, *server, string, int) (retrieved, error),
 ) (r retrieved, err error) {
-	journeys, err := newJourneys(ctx, sandbox, workflows)
-	if err != nil {
-		return r, err
-	}
 	err = b.withDatabase(ctx, func(dsn string) error {
-		began := time.Now()
-		ofSandbox, ofPostgres := cpuTime(sandbox.cmd.Process.Pid), cpuTime(b.postgres.PID())
-		if r, err = how(ctx, sandbox, dsn, journeys); err != nil {
+		if r, err = how(ctx, sandbox, dsn, workflows); err != nil {
 			return err
 		}
-		wall := time.Since(began)
-		r.CPUSandbox = cores(cpuTime(sandbox.cmd.Process.Pid)-ofSandbox, wall)
-		r.CPUPostgres = cores(cpuTime(b.postgres.PID())-ofPostgres, wall)
-		r.ImageBytes, r.Workflows = size, workflows
-		table := "bench.images"
-		if r.Server == "callbackd" {
-			table = "jumio.images"
-		}
-		return checkImages(ctx, dsn, table, workflows, size)
+		return checkImages(ctx, dsn, r.table, workflows, size)
 	})
 	return r, err
 }
 
-// newJourneys makes journeys that the sandbox answers for, and sends nothing.
-func newJourneys(ctx context.Context, sandbox *server, n int) ([]journey, error) {
-	body, err := json.Marshal(map[string]any{"kind": journeyKind, "count": n, "hold": true})
+// newJourneys makes journeys that the sandbox answers for. It posts their
+// callbacks to the URL; without one it sends nothing.
+func newJourneys(ctx context.Context, sandbox *server, n int, callbackURL string) ([]journey, error) {
+	body, err := json.Marshal(map[string]any{"kind": journeyKind, "count": n, "callback_url": callbackURL, "hold": callbackURL == ""})
 	if err != nil {
 		return nil, err
 	}
-	answer, err := post(ctx, http.DefaultTransport, "http://"+sandbox.address+"/_sandbox/journeys", body, http.StatusAccepted)
-	if err != nil {
-		return nil, fmt.Errorf("make journeys: %w", err)
-	}
 	var journeys []journey
-	if err := json.Unmarshal(answer, &journeys); err != nil {
+	answer, err := request(ctx, &http.Client{}, http.MethodPost, "http://"+sandbox.address+"/_sandbox/journeys", body, http.StatusAccepted)
+	if err == nil {
+		err = json.Unmarshal(answer, &journeys)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make journeys: %w", err)
 	}
 	return journeys, nil
 }
 
-func post(ctx context.Context, transport http.RoundTripper, url string, body []byte, want int) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close() // nothing was written
-	answer, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != want {
-		err = fmt.Errorf("%s answered %s", url, response.Status)
-	}
-	return answer, err
-}
-
-// retrieveWithCallbackd counts from the first callback that is sent until the
-// last workflow execution is retrieved.
-func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn string, journeys []journey) (r retrieved, err error) {
+// retrieveWithCallbackd counts from just before the sandbox sends the first
+// callback until the last workflow execution is retrieved.
+func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn string, workflows int) (r retrieved, err error) {
 	s, err := b.startCallbackd(ctx, dsn, workerSettings("http://"+sandbox.address)...)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	used, began := cpuTime(s.cmd.Process.Pid), time.Now()
-	if err := sendCallbacks(ctx, s, journeys); err != nil {
+	began := time.Now()
+	if _, err := newJourneys(ctx, sandbox, workflows, s.url()); err != nil {
 		return r, err
 	}
 	var last time.Time
@@ -199,48 +152,21 @@ func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn 
 			if err == nil && bad > 0 {
 				err = fmt.Errorf("%d retrievals have failed", bad)
 			}
-			return done == len(journeys), err
+			return done == workflows, err
 		})
 	})
 	if err != nil {
 		return r, err
 	}
-	return retrieved{
-		Server: "callbackd", Rate: float64(len(journeys)) / last.Sub(began).Seconds(),
-		CPUServer: cores(cpuTime(s.cmd.Process.Pid)-used, time.Since(began)), Memory: peakMemory(s.cmd.Process.Pid),
-	}, nil
-}
-
-// sendCallbacks posts one callback for each journey.
-func sendCallbacks(ctx context.Context, s *server, journeys []journey) error {
-	transport := &http.Transport{MaxIdleConnsPerHost: retrievalWorkers}
-	defer transport.CloseIdleConnections()
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(retrievalWorkers)
-	for _, j := range journeys {
-		group.Go(func() error {
-			var p payload
-			account := "https://retrieval." + j.DataCenter + ".jumio.ai/api/v1/accounts/" + j.AccountID
-			p.CallbackSentAt = time.Now().UTC()
-			p.Account.ID, p.Account.Href = j.AccountID, account
-			w := &p.WorkflowExecution
-			w.ID, w.Href = j.WorkflowExecutionID, account+"/workflow-executions/"+j.WorkflowExecutionID
-			w.DefinitionKey, w.Status = "3", processed
-			body, err := json.Marshal(p)
-			if err == nil {
-				_, err = post(ctx, transport, s.url(), body, http.StatusOK)
-			}
-			if err != nil {
-				return fmt.Errorf("send a callback: %w", err)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+	return retrieved{"jumio.images", float64(workflows) / last.Sub(began).Seconds(), peakMemory(s.cmd.Process.Pid)}, nil
 }
 
 // retrieveWithBareLoop runs the bare loop, which times itself.
-func (b *bench) retrieveWithBareLoop(ctx context.Context, sandbox *server, dsn string, journeys []journey) (r retrieved, err error) {
+func (b *bench) retrieveWithBareLoop(ctx context.Context, sandbox *server, dsn string, workflows int) (r retrieved, err error) {
+	journeys, err := newJourneys(ctx, sandbox, workflows, "")
+	if err != nil {
+		return r, err
+	}
 	task, err := json.Marshal(bareTask{BaseURL: "http://" + sandbox.address, Journeys: journeys})
 	if err != nil {
 		return r, err
@@ -252,15 +178,11 @@ func (b *bench) retrieveWithBareLoop(ctx context.Context, sandbox *server, dsn s
 	if err := cmd.Run(); err != nil {
 		return r, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	var result bareResult
-	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+	seconds, err := strconv.ParseFloat(stdout.String(), 64)
+	if err != nil {
 		return r, fmt.Errorf("read its result: %w", err)
 	}
-	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	return retrieved{
-		Server: "bare loop", Rate: float64(len(journeys)) / result.Seconds,
-		CPUServer: used.Seconds() / result.Seconds, Memory: result.Memory,
-	}, nil
+	return retrieved{table: "bench.images", rate: float64(workflows) / seconds}, nil
 }
 
 // checkImages: every image is there, whole.

@@ -1,5 +1,5 @@
--- River's own tables, as its migration tool prints them for the schema callbackd
--- (main line, versions 2 to 5; version 1 is the tool's own bookkeeping).
+-- River's tables, as its migration tool prints them for the schema callbackd (main line,
+-- versions 2 to 5; version 1 is the tool's bookkeeping).
 CREATE SCHEMA IF NOT EXISTS callbackd;
 
 -- River main migration 002 [up]

@@ -1,5 +1,5 @@
--- River's main line, versions 6 to 8: a migration of its own, since version 6
--- uses an enum value that version 4 added, which must be committed first.
+-- River's main line, versions 6 to 8. They need a migration of their own, because version
+-- 6 uses an enum value that version 4 added and that must be committed first.
 
 -- River main migration 006 [up]
 CREATE OR REPLACE FUNCTION callbackd.river_job_state_in_bitmask(bitmask BIT(8), state callbackd.river_job_state)

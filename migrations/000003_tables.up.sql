@@ -1,15 +1,15 @@
--- callbackd's private tables. The public interface is the schema jumio (next
--- migration); nothing outside callbackd may rely on a name in this file.
+-- callbackd's private tables. The public interface is the schema jumio (next migration);
+-- nothing outside callbackd may rely on a name in this file.
 
--- River searches neither args nor metadata here, and the pending lists of
--- these two GIN indexes stall inserts when they are flushed.
+-- River searches neither args nor metadata here, and flushing the pending lists of these
+-- two GIN indexes stalls inserts.
 DROP INDEX callbackd.river_job_args_index;
 DROP INDEX callbackd.river_job_metadata_index;
 
--- Jobs are updated in place several times and then deleted.
+-- A job's row is updated several times and then deleted.
 ALTER TABLE callbackd.river_job SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
--- One row per delivery, as it came. Only ever inserted.
+-- One row for each delivery of a callback, as it arrived. Rows are only inserted.
 CREATE TABLE callbackd.callbacks (
     callback_id uuid PRIMARY KEY,
     received_at timestamptz NOT NULL,
@@ -27,15 +27,14 @@ CREATE TABLE callbackd.callbacks (
 );
 CREATE INDEX callbacks_workflow_execution_id_idx ON callbackd.callbacks (workflow_execution_id);
 
--- The callbacks that are still to be promoted: a narrow queue beside the wide
--- table, so that promotion deletes small rows and never rewrites large ones.
+-- The callbacks that await promotion: a narrow queue, so that promotion deletes small rows
+-- and never rewrites the large ones in callbacks.
 CREATE TABLE callbackd.inbox (
     callback_id uuid PRIMARY KEY
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0.5);
 
--- Whoever inserts a callback also queues it, in the same statement, without
--- holding any right on the queue.
+-- An INSERT of callbacks also queues them, without any right on the inbox.
 CREATE FUNCTION callbackd.queue_callbacks() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
 AS $$
@@ -60,8 +59,7 @@ CREATE TABLE callbackd.rejected_callbacks (
     replayed_at timestamptz
 );
 
--- What the callback host names resolved to, so that a restart while DNS is
--- down does not forget it.
+-- What the callback host names resolved to, for a restart while DNS is down.
 CREATE TABLE callbackd.allowlist_addresses (
     host text NOT NULL,
     address inet NOT NULL,
@@ -70,7 +68,7 @@ CREATE TABLE callbackd.allowlist_addresses (
     PRIMARY KEY (host, address)
 );
 
--- The state of each workflow execution, worked out by promotion and retrieval.
+-- The state of each workflow execution, which promotion and retrieval compute.
 CREATE TABLE callbackd.workflow_executions (
     workflow_execution_id text PRIMARY KEY,
     account_id text,
@@ -82,20 +80,19 @@ CREATE TABLE callbackd.workflow_executions (
     callback_count bigint NOT NULL DEFAULT 0,
     first_callback_at timestamptz,
     last_callback_at timestamptz,
-    -- The callback that decides the state: when it was sent (received, if it
-    -- did not say), and a digest of its body, which tells a repeat of a
-    -- callback that has no time of its own.
+    -- The callback that decides the state: when it was sent (or received, if it does not
+    -- say), and a digest of its body, which identifies a repeat without callbackSentAt.
     decided_sent_at timestamptz,
     decided_body_digest bytea,
     retrieval_state text NOT NULL DEFAULT 'awaiting'
         CHECK (retrieval_state IN ('awaiting', 'pending', 'retrieved', 'partial', 'failed', 'not_required')),
-    -- Counts the retrievals; a job of an older one has nothing left to do.
+    -- Counts the retrievals; a job of an older retrieval does nothing.
     retrieval_generation int NOT NULL DEFAULT 0,
     retrieval_attempts int NOT NULL DEFAULT 0,
     retrieval_error text,
     retrieval_received_at timestamptz,
     retrieved_at timestamptz,
-    -- Who is retrieving, and until when the others must leave it alone.
+    -- The job that retrieves it, and until when no other job may.
     lease_job_id bigint,
     lease_until timestamptz
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
@@ -103,18 +100,18 @@ CREATE INDEX workflow_executions_account_id_idx ON callbackd.workflow_executions
 CREATE INDEX workflow_executions_pending_idx ON callbackd.workflow_executions (workflow_execution_id)
     WHERE retrieval_state = 'pending';
 
--- Details apart from the state: they are wide and written once.
+-- Details are apart from the state because they are wide and written once.
 CREATE TABLE callbackd.workflow_details (
     workflow_execution_id text PRIMARY KEY REFERENCES callbackd.workflow_executions ON DELETE CASCADE,
     generation int NOT NULL,
-    -- What jsonb can hold of the body; NULL only where it can hold nothing of it.
+    -- The body with U+FFFD for what jsonb cannot hold; NULL if jsonb rejects even that.
     details jsonb,
     -- Jumio's bytes, unchanged.
     body bytea NOT NULL
 );
 
--- One published row per image part, and beside it at most one that the
--- retrieval in progress has fetched and not published yet.
+-- For each image part, one published row and at most one that the current retrieval has
+-- fetched but not published.
 CREATE TABLE callbackd.images (
     image_id uuid PRIMARY KEY,
     workflow_execution_id text NOT NULL REFERENCES callbackd.workflow_executions ON DELETE CASCADE,
@@ -133,7 +130,7 @@ CREATE TABLE callbackd.images (
     data bytea NOT NULL,
     UNIQUE (workflow_execution_id, credential_id, classifier, published)
 );
--- JPEG and PNG do not compress again.
+-- Compressing JPEG and PNG again is useless.
 ALTER TABLE callbackd.images ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE callbackd.events (
@@ -143,10 +140,9 @@ CREATE TABLE callbackd.events (
     workflow_execution_id text NOT NULL
 );
 
--- Appends events and tells the listeners. The lock is held until commit, so
--- that event ids become visible in their own order: a reader who has seen id n
--- will never see a smaller one appear. It must be the last statement of its
--- transaction, which keeps the lock short and free of deadlocks.
+-- Appends events and notifies listeners. The lock is held until the commit, so that event
+-- ids become visible in order: after a reader has seen id n, no smaller one appears. As
+-- the last statement of its transaction, it holds the lock briefly and cannot deadlock.
 CREATE FUNCTION callbackd.append_events(types text[], workflow_execution_ids text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$

@@ -1,5 +1,5 @@
--- The roles stay: other databases may use them. So do the receivers' rights on
--- the tables, which are the version's before: receivers that run go on.
+-- The roles stay, because other databases may use them. The receivers' rights on the
+-- previous version's tables stay, so that running receivers continue.
 DROP VIEW jumio.events, jumio.rejected_callbacks, jumio.images, jumio.extracted_documents, jumio.capabilities,
     jumio.workflow_executions, jumio.callbacks;
 DROP SCHEMA jumio;

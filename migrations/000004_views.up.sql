@@ -1,13 +1,13 @@
--- The public interface: the schema jumio and the roles that may use it.
--- Changed only in compatible ways: columns may be added, none may change its
--- meaning or type or go away (docs/database.md).
+-- The public interface: the schema jumio and the roles that may use it. Changes are
+-- compatible: columns may be added, but no column may be removed or change its meaning or
+-- type (docs/database.md).
 
--- A scalar of the details as text; NULL for what is absent or oddly typed.
+-- A scalar in the details as text; NULL if it is missing or of another type.
 CREATE FUNCTION callbackd.scalar_text(value jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN jsonb_typeof(value) IN ('string', 'number', 'boolean') THEN value #>> '{}' END;
 
--- An array as it is, a single object as an array of one, anything else as none.
+-- An array as it is; a single object as an array of one; anything else as an empty array.
 CREATE FUNCTION callbackd.as_array(value jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE jsonb_typeof(value) WHEN 'array' THEN value WHEN 'object' THEN jsonb_build_array(value) ELSE '[]'::jsonb END;
@@ -16,9 +16,9 @@ CREATE FUNCTION callbackd.as_object(value jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE jsonb_typeof(value) WHEN 'object' THEN value ELSE '{}'::jsonb END;
 
--- The patterns keep out what Postgres would also take for a date: 'today',
--- 'infinity', '01/02/03'. These two name no function of this schema, on which
--- the readers have no rights: a plpgsql body is resolved when it runs.
+-- The patterns reject other texts that Postgres accepts as dates: 'today', 'infinity',
+-- '01/02/03'. These two call no function of this schema: a plpgsql body resolves names
+-- when it runs, and the readers have no rights here.
 CREATE FUNCTION callbackd.to_date_or_null(value jsonb) RETURNS date
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
@@ -210,8 +210,8 @@ COMMENT ON COLUMN jumio.events.occurred_at IS 'When it was recorded.';
 COMMENT ON COLUMN jumio.events.type IS 'callback_received, retrieved (also for partial), retrieval_failed, expired.';
 COMMENT ON COLUMN jumio.events.workflow_execution_id IS 'The workflow execution.';
 
--- Roles belong to the whole cluster, so they may exist already, even since a
--- moment ago, by another database's migration.
+-- Roles belong to the whole cluster, so a migration of another database may have created
+-- them already, even a moment ago.
 DO $$
 DECLARE
     name text;
@@ -231,7 +231,7 @@ $$;
 GRANT USAGE ON SCHEMA jumio TO jumio_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA jumio TO jumio_reader;
 
--- A receive-only instance: what faces the internet cannot read a passport.
+-- For a receive-only instance: what faces the internet cannot read a passport.
 GRANT USAGE ON SCHEMA callbackd TO callbackd_receiver;
 GRANT INSERT ON callbackd.callbacks, callbackd.rejected_callbacks TO callbackd_receiver;
 GRANT SELECT, INSERT, UPDATE ON callbackd.allowlist_addresses TO callbackd_receiver;

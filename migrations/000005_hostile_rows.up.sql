@@ -1,13 +1,12 @@
--- Whatever a row holds, and whatever the two lesser roles do, must not hold
--- back, change or take away what belongs to others.
+-- No row, and nothing that the two lesser roles do, may delay, change or remove what
+-- belongs to others.
 
--- What a callback may say in the typed columns. callbackd keeps to it before it
--- writes (store.Callback.Bound); the table holds everybody else to it. Rows that are
--- there already stay, and are bounded when they are read. In the statement of the
--- trigger that is there anyway instead of CHECKs: Postgres reads those anew for each
--- statement, which costs a callback that comes alone a quarter of its time. The length
--- of an id is not in the regular expression: with {1,64}, a match takes twenty times as
--- long.
+-- The limits of a callback's columns. callbackd bounds what it writes
+-- (callback.Callback.Bound); these checks bind everybody else. Existing rows stay, and
+-- are bounded when they are read. The checks are in the trigger's statement instead of
+-- CHECKs, which Postgres parses again for each statement: that costs a single callback a
+-- quarter of its time. The length of an id is not in the regular expression: with {1,64},
+-- a match takes twenty times as long.
 CREATE FUNCTION callbackd.refuse_callback() RETURNS uuid
     LANGUAGE plpgsql
 AS $$
@@ -38,7 +37,8 @@ BEGIN
 END
 $$;
 
--- The tables into which less is written have CHECKs. NOT VALID: they are not read.
+-- The other tables, which are written less often, have CHECKs. NOT VALID skips existing
+-- rows.
 ALTER TABLE callbackd.rejected_callbacks
     ADD CONSTRAINT rejected_callbacks_texts_check
         CHECK (octet_length(reason) <= 1024 AND octet_length(content_type) <= 1024) NOT VALID,
@@ -59,7 +59,7 @@ ALTER TABLE callbackd.allowlist_addresses
         CHECK (last_seen >= '1970-01-01T00:00:00Z' AND last_seen < '2200-01-01T00:00:00Z'
             AND (missing_since IS NULL OR missing_since >= '1970-01-01T00:00:00Z' AND missing_since < '2200-01-01T00:00:00Z')) NOT VALID;
 
--- Columns instead of the table: with UPDATE on the table, the role might LOCK it.
+-- Only on columns: with UPDATE on the table, the role could LOCK it.
 REVOKE UPDATE ON callbackd.allowlist_addresses FROM callbackd_receiver;
 GRANT UPDATE (last_seen, missing_since) ON callbackd.allowlist_addresses TO callbackd_receiver;
 
@@ -71,33 +71,33 @@ ALTER TABLE callbackd.workflow_executions
         CHECK (octet_length(status) <= 256 AND octet_length(definition_key) <= 256
             AND octet_length(user_reference) <= 1024
             AND octet_length(workflow_href) <= 2048 AND octet_length(account_href) <= 2048) NOT VALID,
-    -- When details were first stored. From then on they say whose the workflow
-    -- execution is, and no callback does.
+    -- When details were first stored. From then on, the account, reference and definition
+    -- are theirs, not the callbacks'.
     ADD COLUMN details_retrieved_at timestamptz,
     -- The data center that answered with the details.
     ADD COLUMN data_center text,
-    -- What a retrieval that gets nothing goes back to: the state of an earlier
-    -- one that got something.
+    -- The state to return to if a retrieval gets nothing: that of an earlier one that
+    -- got something.
     ADD COLUMN result_state text,
     -- The retrieval begins with Get Status: callbacks contradict each other.
     ADD COLUMN retrieval_asks_status boolean NOT NULL DEFAULT false,
-    -- A further retrieval is wanted, not before this time.
+    -- When another retrieval is due.
     ADD COLUMN retrieval_due_at timestamptz,
-    -- How far ahead of its share the workflow execution is with retrievals that
-    -- callbacks have begun (the generic cell rate algorithm's arrival time).
+    -- The theoretical arrival time of the generic cell rate algorithm, which paces the
+    -- retrievals that callbacks begin.
     ADD COLUMN retrieval_paced_at timestamptz,
-    -- The run that holds the lease. A job that runs twice has two.
+    -- The run that holds the lease. A job that runs twice has two tokens.
     ADD COLUMN lease_token uuid,
     ADD CONSTRAINT workflow_executions_result_state_check CHECK (result_state IN ('retrieved', 'partial')) NOT VALID,
     ADD CONSTRAINT workflow_executions_data_center_check CHECK (octet_length(data_center) <= 63) NOT VALID;
 
--- Held by who appends events. An advisory lock would be anybody's to take; this
--- table is empty, belongs to the owner, and nobody else has a right on it.
+-- An empty table to lock while events are appended. Any role could take an advisory lock;
+-- only the owner has a right on this table.
 CREATE TABLE callbackd.event_order ();
 
--- As append_events, without the notification: a NOTIFY fails at the commit once
--- listeners that do not read have let the cluster's queue fill, and would take
--- the transaction with it. The program notifies afterwards, apart.
+-- append_events without the notification. Once listeners that do not read have let the
+-- cluster's queue fill, a NOTIFY makes its transaction fail at the commit. The program
+-- notifies after the commit instead.
 CREATE FUNCTION callbackd.add_events(types text[], workflow_execution_ids text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$
@@ -111,7 +111,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION callbackd.add_events(text[], text[]) FROM PUBLIC;
 
--- For the version before, which calls it while instances are replaced.
+-- For the previous version, which calls it while instances are replaced.
 CREATE OR REPLACE FUNCTION callbackd.append_events(types text[], workflow_execution_ids text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$
@@ -121,7 +121,7 @@ BEGIN
 END
 $$;
 
--- What the details say goes before what callbacks said.
+-- The details override the callbacks.
 CREATE OR REPLACE VIEW jumio.workflow_executions AS
 SELECT w.workflow_execution_id,
        coalesce(callbackd.scalar_text(d.details #> '{account,id}'), w.account_id) AS account_id,

@@ -1,20 +1,19 @@
--- Apart from the migration before this one, whose locks keep callbacks waiting:
--- these read a table that may be large.
+-- Apart from the previous migration, whose locks delay callbacks, because these statements
+-- read a table that may be large.
 
 CREATE INDEX workflow_executions_due_idx ON callbackd.workflow_executions (retrieval_due_at)
     WHERE retrieval_due_at IS NOT NULL;
 
--- Whether Jumio has told us of an account, however many workflow executions name it.
+-- Whether Jumio has confirmed an account, however many workflow executions name it.
 CREATE INDEX workflow_executions_known_account_idx ON callbackd.workflow_executions (account_id)
     WHERE details_retrieved_at IS NOT NULL OR retrieval_state IN ('retrieved', 'partial');
 
--- Only the receivers' role could have named these; Jumio has no such id. Their
--- callbacks stay.
+-- Jumio has no such ids; only the receivers' role could write them. Their callbacks stay.
 DELETE FROM callbackd.workflow_executions
 WHERE octet_length(workflow_execution_id) > 64 OR workflow_execution_id COLLATE "C" !~ '^[A-Za-z0-9_-]+$';
 
--- An update of a row that breaks the new constraints would fail. What is cut off
--- or dropped here is in the callbacks' bodies.
+-- Updates of rows that break the new constraints would fail. The callbacks' bodies keep
+-- what is truncated or removed here.
 UPDATE callbackd.workflow_executions SET
     account_id = CASE WHEN account_id COLLATE "C" ~ '^[A-Za-z0-9_-]{1,64}$' THEN account_id END,
     status = CASE WHEN octet_length(status) <= 256 THEN status ELSE left(status, 64) END,

@@ -1,4 +1,4 @@
--- As the migration before had them.
+-- As in migration 4.
 
 CREATE OR REPLACE FUNCTION callbackd.to_date_or_null(value jsonb) RETURNS date
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

@@ -1,9 +1,9 @@
 -- The functions that read dates for the views had EXCEPTION blocks, which are
--- subtransactions, and a parallel worker cannot start one: on a large table, the
--- views failed. Now the text is checked so that the cast cannot fail.
+-- subtransactions. A parallel worker cannot start one, so the views failed on a large
+-- table. Now the text is checked so that the cast cannot fail.
 
--- The pattern also keeps out what Postgres would take for a date: 'today',
--- 'infinity', '01/02/03'. CASE, because the sides of an AND have no order.
+-- The pattern also rejects other texts that Postgres accepts as dates: 'today',
+-- 'infinity', '01/02/03'. A CASE, because an AND has no order of evaluation.
 CREATE OR REPLACE FUNCTION callbackd.to_date_or_null(value jsonb) RETURNS date
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE
@@ -13,8 +13,8 @@ CREATE OR REPLACE FUNCTION callbackd.to_date_or_null(value jsonb) RETURNS date
             THEN make_date(left(value #>> '{}', 4)::int, substr(value #>> '{}', 6, 2)::int, right(value #>> '{}', 2)::int)
         END END;
 
--- A second of 60 is a leap second. Postgres reads no offset of 16 hours or more, and
--- no text of more than some hundred characters.
+-- A second of 60 is a leap second. Postgres rejects an offset of 16 hours or more, and a
+-- text of more than a few hundred characters.
 CREATE OR REPLACE FUNCTION callbackd.to_timestamptz_or_null(value jsonb) RETURNS timestamptz
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE

@@ -1,9 +1,8 @@
 // Command callbackd receives Jumio's identity verification callbacks, stores
 // them in Postgres, and retrieves the results and images they announce.
 //
-// This package holds the commands and the wiring. It turns the environment,
-// flags and signals into calls of the rooms under internal/, and holds no
-// logic of theirs.
+// This package holds the commands: each turns the environment, flags and signals
+// into one call of a room under internal/.
 package main
 
 import (
@@ -21,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"callbackd/internal/config"
+	"callbackd/internal/store"
 )
 
 // Exit codes of every command.
@@ -31,16 +31,16 @@ const (
 )
 
 func main() {
-	// net/http writes what an unruly server sent to the standard logger.
+	// net/http logs unexpected bytes from a server, which may be personal data.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	// After the first signal the default behaviour returns: a second one ends
-	// the process at once.
+	// After the first signal the default behaviour is back: a second one ends the
+	// process at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// process is what a command may use of the process it runs in.
+// process is what a command uses of the process that it runs in.
 type process struct {
 	// environ has the form of os.Environ.
 	environ        []string
@@ -48,17 +48,20 @@ type process struct {
 }
 
 // run executes the command line args (without the program's name) until it is
-// done or ctx ends, and returns the exit code. Failures are told on stderr, in
-// one line; a wrong configuration in one line for each problem.
+// done or ctx ends, and returns the exit code. It reports a failure on stderr in
+// one line, and a wrong configuration in one line per problem.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(&process{environ: environ, stdout: stdout, stderr: stderr})
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	helpErr := refuseHelpForNothing(root)
+	helpErr := rejectHelpForNothing(root)
 	err := cmp.Or(root.ExecuteContext(ctx), *helpErr)
 	if err == nil {
 		return exitOK
+	}
+	if store.Forbidden(err) {
+		err = wrongRole(err, environ)
 	}
 	for _, line := range errorLines(err) {
 		fmt.Fprintln(stderr, "callbackd: "+line)
@@ -69,7 +72,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return exitFailure
 }
 
-// errorLines returns the lines that tell err to a person.
+// errorLines returns err in lines for people.
 func errorLines(err error) []string {
 	if wrong, ok := errors.AsType[*config.Error](err); ok {
 		return wrong.Lines
@@ -77,8 +80,15 @@ func errorLines(err error) []string {
 	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
 
-// newRootCommand builds the command line. A command is an ordinary cobra
-// command with Args and RunE; what makes wrong usage uniform is added here.
+// wrongRole names the database's role and one with the missing rights (deploy/roles.sql).
+func wrongRole(err error, environ []string) error {
+	dsn, _ := config.Lookup(environ, "DATABASE_URL")
+	return fmt.Errorf("%w: DATABASE_URL connects as %s, which may not do this; use the owner of the schema callbackd, "+
+		"or for anything but migrations a role with the owner's rights, such as callbackd_worker", err, config.DatabaseUser(dsn))
+}
+
+// newRootCommand builds the command line from ordinary cobra commands, whose Args
+// checks the arguments' values. It makes the errors for wrong usage uniform.
 func newRootCommand(p *process) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "callbackd",
@@ -88,19 +98,20 @@ func newRootCommand(p *process) *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
-	root.AddCommand(
-		// Every command of callbackd is listed here.
-		newServeCommand(p),
-		newMigrateCommand(p),
-		newSandboxCommand(p),
-		newDemoCommand(p),
-		newRefetchCommand(p),
-		newRejectedCommand(p),
-		newSignCommand(p),
-		newConfigCommand(p),
-		newHealthcheckCommand(p),
-		newVersionCommand(p),
-	)
-	refuseWrongUsage(root)
+	addGroup(root, "To deploy callbackd:", newServeCommand(p), newMigrateCommand(p), newConfigCommand(p), newHealthcheckCommand(p))
+	addGroup(root, "To operate it:", newRefetchCommand(p), newRejectedCommand(p))
+	addGroup(root, "To develop against it:", newDemoCommand(p), newSandboxCommand(p), newSignCommand(p))
+	addGroup(root, "To learn more:", newVersionCommand(p))
+	root.SetHelpCommandGroupID("To learn more:")
+	rejectWrongUsage(root)
 	return root
+}
+
+// addGroup adds commands that the same people need, under a title.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+		root.AddCommand(c)
+	}
 }

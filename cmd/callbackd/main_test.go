@@ -37,19 +37,23 @@ func TestWrongUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		"missing subcommand":         {nil, "callbackd: missing command; see `callbackd --help`\n"},
-		"unknown subcommand":         {[]string{"server"}, "callbackd: unknown command \"server\"; see `callbackd --help`\n"},
-		"empty subcommand":           {[]string{""}, "callbackd: unknown command \"\"; see `callbackd --help`\n"},
-		"no completion command":      {[]string{"completion", "bash"}, "callbackd: unknown command \"completion\"; see `callbackd --help`\n"},
-		"unknown flag of callbackd":  {[]string{"--verbose"}, "callbackd: unknown flag: --verbose; see `callbackd --help`\n"},
-		"unknown flag of a command":  {[]string{"version", "--verbose"}, "callbackd: version: unknown flag: --verbose; see `callbackd version --help`\n"},
-		"surplus argument, version":  {[]string{"version", "now"}, "callbackd: version: surplus argument \"now\"; see `callbackd version --help`\n"},
-		"surplus argument, config":   {[]string{"config", "x"}, "callbackd: config: surplus argument \"x\"; see `callbackd config --help`\n"},
-		"surplus argument, health":   {[]string{"healthcheck", "x"}, "callbackd: healthcheck: surplus argument \"x\"; see `callbackd healthcheck --help`\n"},
-		"missing argument, sign":     {[]string{"sign"}, "callbackd: sign: accepts 1 arg(s), received 0; see `callbackd sign --help`\n"},
-		"surplus argument, sign":     {[]string{"sign", "a", "b"}, "callbackd: sign: accepts 1 arg(s), received 2; see `callbackd sign --help`\n"},
-		"unknown command, --help":    {[]string{"server", "--help"}, "callbackd: unknown command \"server\"; see `callbackd --help`\n"},
-		"help of an unknown command": {[]string{"help", "server"}, "callbackd: help: unknown command \"server\"; see `callbackd help --help`\n"},
+		"missing subcommand":           {nil, "callbackd: missing command; see `callbackd --help`\n"},
+		"unknown subcommand":           {[]string{"server"}, "callbackd: unknown command \"server\"; see `callbackd --help`\n"},
+		"empty subcommand":             {[]string{""}, "callbackd: unknown command \"\"; see `callbackd --help`\n"},
+		"no completion command":        {[]string{"completion", "bash"}, "callbackd: unknown command \"completion\"; see `callbackd --help`\n"},
+		"unknown flag of callbackd":    {[]string{"--verbose"}, "callbackd: unknown flag: --verbose; see `callbackd --help`\n"},
+		"unknown flag of a command":    {[]string{"version", "--verbose"}, "callbackd: version: unknown flag: --verbose; see `callbackd version --help`\n"},
+		"unexpected argument, version": {[]string{"version", "now"}, "callbackd: version: unexpected argument \"now\"; see `callbackd version --help`\n"},
+		"unexpected argument, config":  {[]string{"config", "x"}, "callbackd: config: unexpected argument \"x\"; see `callbackd config --help`\n"},
+		"unexpected argument, health":  {[]string{"healthcheck", "x"}, "callbackd: healthcheck: unexpected argument \"x\"; see `callbackd healthcheck --help`\n"},
+		"missing argument, sign":       {[]string{"sign"}, "callbackd: sign: missing argument USER_REFERENCE; see `callbackd sign --help`\n"},
+		"unexpected argument, sign":    {[]string{"sign", "a", "b"}, "callbackd: sign: unexpected argument \"b\"; see `callbackd sign --help`\n"},
+		"missing argument, refetch":    {[]string{"refetch"}, "callbackd: refetch: missing argument WORKFLOW_EXECUTION_ID...; see `callbackd refetch --help`\n"},
+		"missing argument, down":       {[]string{"migrate", "down"}, "callbackd: down: missing argument N; see `callbackd migrate down --help`\n"},
+		"wrong argument, down":         {[]string{"migrate", "down", "0"}, "callbackd: down: \"0\" is not a whole number of at least 1; see `callbackd migrate down --help`\n"},
+		"wrong argument, replay":       {[]string{"rejected", "replay", "x"}, "callbackd: replay: \"x\" is not the id of a rejected callback; see `callbackd rejected replay --help`\n"},
+		"unknown command, --help":      {[]string{"server", "--help"}, "callbackd: unknown command \"server\"; see `callbackd --help`\n"},
+		"help of an unknown command":   {[]string{"help", "server"}, "callbackd: help: unknown command \"server\"; see `callbackd help --help`\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(result{2, "", test.want}, callbackd(t, nil, test.args...)); diff != "" {
@@ -61,12 +65,12 @@ func TestWrongUsage(t *testing.T) {
 
 // TestWrongUsageOfGroups: a command that holds others is used like callbackd itself.
 func TestWrongUsageOfGroups(t *testing.T) {
-	for _, args := range [][]string{{"group"}, {"group", "nonsense"}, {"group", "leaf", "surplus"}} {
+	for _, args := range [][]string{{"group"}, {"group", "nonsense"}, {"group", "leaf", "more"}} {
 		root := &cobra.Command{Use: "callbackd", SilenceErrors: true, SilenceUsage: true}
 		group := &cobra.Command{Use: "group"}
 		group.AddCommand(&cobra.Command{Use: "leaf", RunE: func(*cobra.Command, []string) error { return nil }})
 		root.AddCommand(group)
-		refuseWrongUsage(root)
+		rejectWrongUsage(root)
 		root.SetArgs(args)
 		var wrong *usageError
 		if err := root.ExecuteContext(t.Context()); !errors.As(err, &wrong) {
@@ -97,6 +101,21 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHelpGroups: the commands are listed by who needs them, each in a group.
+func TestHelpGroups(t *testing.T) {
+	help := callbackd(t, nil, "--help").Stdout
+	var groups []string
+	for line := range strings.Lines(help) {
+		if line = strings.TrimSpace(line); strings.HasSuffix(line, ":") {
+			groups = append(groups, line)
+		}
+	}
+	want := []string{"Usage:", "To deploy callbackd:", "To operate it:", "To develop against it:", "To learn more:", "Flags:"}
+	if diff := cmp.Diff(want, groups); diff != "" {
+		t.Errorf("groups: %s", diff)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	got := callbackd(t, nil, "version")
 	lines := strings.Split(got.Stdout, "\n")
@@ -110,12 +129,12 @@ func TestVersion(t *testing.T) {
 func TestConfig(t *testing.T) {
 	good := callbackd(t, []string{"DATABASE_URL=postgres://u:hunter2@h/d", "CALLBACKD_WORKERS=0"}, "config")
 	if good.Code != 0 || good.Stderr != "" ||
-		!strings.HasPrefix(good.Stdout, "DATABASE_URL=[redacted]\nCALLBACKD_LISTEN=:8080\n") ||
+		!strings.HasPrefix(good.Stdout, "DATABASE_URL=host=h port=5432 dbname=d user=u password=[redacted]\nCALLBACKD_LISTEN=:8080\n") ||
 		!strings.HasSuffix(good.Stdout, "\nOTEL_SDK_DISABLED=false\n") {
 		t.Errorf("right configuration: got %+v", good)
 	}
 	wrong := callbackd(t, []string{"DATABASE_URL=hunter2", "CALLBACKD_WORKERS=x", "JUMIO_USER_AGENT=A/v1", "JUMIO_CLIENT_ID=i", "JUMIO_CLIENT_SECRET=s"}, "config")
-	want := result{1, "", "callbackd: DATABASE_URL is not right (its value is not shown), want a Postgres DSN such as postgres://user@host/database\n" +
+	want := result{1, "", "callbackd: DATABASE_URL is invalid (its value is not shown), want a Postgres DSN such as postgres://user@host/database\n" +
 		"callbackd: CALLBACKD_WORKERS is \"x\", want a whole number from 0 to 1000\n"}
 	if diff := cmp.Diff(want, wrong); diff != "" {
 		t.Errorf("wrong configuration: %s", diff)
@@ -173,7 +192,7 @@ func TestHealthcheck(t *testing.T) {
 		t.Errorf("ready: %s", diff)
 	}
 	for _, status = range []int{http.StatusServiceUnavailable, http.StatusFound, http.StatusNoContent} {
-		want := result{1, "", fmt.Sprintf("callbackd: not ready: http://%s/readyz answered %d %s\n", address, status, http.StatusText(status))}
+		want := result{1, "", fmt.Sprintf("callbackd: not ready: /readyz at %s answered %d %s\n", address, status, http.StatusText(status))}
 		if diff := cmp.Diff(want, callbackd(t, environ, "healthcheck")); diff != "" {
 			t.Errorf("status %d: %s", status, diff)
 		}
@@ -221,20 +240,5 @@ func TestSandboxCallbackPath(t *testing.T) {
 	got := callbackd(t, []string{"CALLBACKD_CALLBACK_PATH=nonsense"}, "sandbox", "--callback-url", server.URL)
 	if got.Code != 1 || !strings.HasPrefix(got.Stderr, "callbackd: CALLBACKD_CALLBACK_PATH is ") {
 		t.Errorf("wrong path: got %+v", got)
-	}
-}
-
-func TestLocalAddress(t *testing.T) {
-	for listen, want := range map[string]string{
-		":9090":           "127.0.0.1:9090",
-		"0.0.0.0:9090":    "127.0.0.1:9090",
-		"[::]:9090":       "[::1]:9090",
-		"127.0.0.1:9090":  "127.0.0.1:9090",
-		"[2001:db8::1]:1": "[2001:db8::1]:1",
-		"localhost:9090":  "localhost:9090",
-	} {
-		if got := localAddress(listen); got != want {
-			t.Errorf("localAddress(%q) = %q, want %q", listen, got, want)
-		}
 	}
 }

@@ -19,41 +19,40 @@ func newMigrateCommand(p *process) *cobra.Command {
 with CREATEROLE; no superuser is needed. One migration runs at a time, the
 others wait for it.
 
-Instances may go on: no callback waits for longer than 1.5 s for a lock that a
-migration wants. When that is not to be had, the migration gives way, and tries
-again for five minutes.`,
+Instances may keep running: no callback waits longer than 1.5 s for a lock that a
+migration wants. If the lock is unavailable, the migration gives way and tries
+again for five minutes. Ctrl-C interrupts it; the next run continues.`,
 	}
 	migrate.AddCommand(
 		&cobra.Command{
 			Use:   "up",
-			Short: "Applies every migration that is missing",
+			Short: "Applies every missing migration",
 			RunE: func(c *cobra.Command, _ []string) error {
-				return withMigrator(c, p, func(m *store.Migrator) error { return m.Up(c.Context()) })
+				return withMigrator(c, p, "applied", func(m *store.Migrator) error { return m.Up(c.Context()) })
 			},
 		},
 		&cobra.Command{
 			Use:   "down N",
-			Short: "Takes the last N migrations back, WITH THE DATA in their tables",
-			Long: `Takes the last N migrations back, newest first: what each has made is dropped, WITH
-ALL DATA in it, and only a backup brings that back. Versions 6 and 5 are limits on
-the tables' values, and what workers know of retrievals that are put off; version 4
-is the views of the schema jumio. These take no result along; version 3 is every
-table: callbacks, results, images.
+			Short: "Undoes the last N migrations and DELETES THE DATA in their tables",
+			Long: `Undoes the last N migrations, newest first: everything that each has created is
+dropped, WITH ALL ITS DATA, and only a backup brings that back. Version 3 is every
+table: callbacks, results, images. What came after it (views, limits, columns of
+the worker's own) can be undone without losing a result.
 
-If fewer than N can be taken back, none is. A schema that is newer than this
-program is taken back by the program that brought it there.`,
+If fewer than N can be undone, none is. A schema that is newer than this program
+must be undone by the program that migrated it.`,
 			Args: wholeNumber(1),
 			RunE: func(c *cobra.Command, args []string) error {
 				n, _ := strconv.Atoi(args[0]) // checked by Args
-				return withMigrator(c, p, func(m *store.Migrator) error { return m.Down(c.Context(), n) })
+				return withMigrator(c, p, "undone", func(m *store.Migrator) error { return m.Down(c.Context(), n) })
 			},
 		},
 		&cobra.Command{
 			Use:   "version",
 			Short: "Prints the schema's version and the one that this program needs",
 			RunE: func(c *cobra.Command, _ []string) error {
-				return withStore(c, p, func(s *store.Store) error {
-					version, dirty, err := s.SchemaVersion(c.Context())
+				return withDatabase(c, p, func(db *store.DB) error {
+					version, dirty, err := db.SchemaVersion(c.Context())
 					if err != nil && !errors.Is(err, store.ErrNoSchema) {
 						return err
 					}
@@ -68,41 +67,58 @@ program is taken back by the program that brought it there.`,
 		},
 		&cobra.Command{
 			Use:   "force V",
-			Short: "Sets the version without running anything, after a failed migration was mended by hand",
+			Short: "Sets the version without running anything, after you have fixed a failed migration by hand",
 			Args:  wholeNumber(0),
 			RunE: func(c *cobra.Command, args []string) error {
 				v, _ := strconv.Atoi(args[0]) // checked by Args
-				return withMigrator(c, p, func(m *store.Migrator) error { return m.Force(v) })
+				return withMigrator(c, p, "", func(m *store.Migrator) error { return m.Force(v) })
 			},
 		},
 	)
 	return migrate
 }
 
-// wholeNumber accepts one argument, a number of at least least.
-func wholeNumber(least int) cobra.PositionalArgs {
+// wholeNumber accepts a number not below minimum.
+func wholeNumber(minimum int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return fmt.Errorf("one number is needed, not %d arguments", len(args))
-		}
-		if n, err := strconv.Atoi(args[0]); err != nil || n < least || n > 1_000_000 {
-			return fmt.Errorf("%q is no whole number of at least %d", args[0], least)
+		if n, err := strconv.Atoi(args[0]); err != nil || n < minimum || n > 1_000_000 {
+			return fmt.Errorf("%q is not a whole number of at least %d", args[0], minimum)
 		}
 		return nil
 	}
 }
 
-func withMigrator(c *cobra.Command, p *process, do func(*store.Migrator) error) error {
+// withMigrator changes the schema and prints what became of it. done is the word
+// for a migration that has been run.
+func withMigrator(c *cobra.Command, p *process, done string, change func(*store.Migrator) error) error {
 	dsn, err := config.Require(p.environ, "DATABASE_URL")
 	if err != nil {
 		return err
 	}
-	m, err := store.NewMigrator(c.Context(), store.MigratorOptions{DSN: dsn, OnWait: func(holders string) {
-		fmt.Fprintln(p.stderr, "callbackd: waiting for a lock, held by "+holders)
-	}})
+	m, err := store.NewMigrator(c.Context(), store.MigratorOptions{
+		DSN:    dsn,
+		OnWait: func(holders string) { fmt.Fprintln(p.stderr, "callbackd: waiting for a lock, held by "+holders) },
+		OnStep: func(version int, name string) { fmt.Fprintln(p.stdout, done, version, name) },
+	})
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	return do(m)
+	before, err := m.Version()
+	if err != nil {
+		return err
+	}
+	if err := change(m); err != nil {
+		return err
+	}
+	after, err := m.Version()
+	switch {
+	case err != nil:
+		return err
+	case before == after:
+		_, err = fmt.Fprintln(p.stdout, "already at version", after)
+	default:
+		_, err = fmt.Fprintf(p.stdout, "from version %d to version %d\n", before, after)
+	}
+	return err
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"callbackd/internal/handler"
 	"callbackd/internal/store"
+	"callbackd/internal/store/results"
 )
 
 func newRejectedCommand(p *process) *cobra.Command {
 	rejected := &cobra.Command{
 		Use:   "rejected",
-		Short: "Looks at rejected callbacks, and takes one in as if it had been accepted",
-		Long: `What was refused with 400 or 403 is kept, up to CALLBACKD_REJECTED_PER_HOUR, to be
-replayed after a wrong allowlist. So is a dead letter (not_storable): what was
-answered 200 and Postgres would not store or promote for its own values. The ID is
-the X-Request-Id of the answer.`,
+		Short: "Shows rejected callbacks, and replays them as if they had been accepted",
+		Long: `Callbacks rejected with 400 or 403 are kept, up to CALLBACKD_REJECTED_PER_HOUR, so
+that they can be replayed once a wrong allowlist is fixed. So are dead letters
+(not_storable): callbacks that got their 200 and that Postgres cannot store or
+promote because of their own values. The ID is the response's X-Request-Id.`,
 	}
 	var limit int
 	list := &cobra.Command{
@@ -35,9 +35,9 @@ the X-Request-Id of the answer.`,
 		Short: "Lists the newest rejected callbacks",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if limit < 1 {
-				return wrongUsage(c, fmt.Errorf("--limit must be at least 1"))
+				return wrongUsage(c, errors.New("--limit must be at least 1"))
 			}
-			return withSchema(c, p, func(s *store.Store) error { return listRejected(c.Context(), p, s, limit) })
+			return withSchema(c, p, func(db *store.DB) error { return listRejected(c.Context(), p, results.New(db), limit) })
 		},
 	}
 	list.Flags().IntVar(&limit, "limit", 50, "how many to list")
@@ -46,21 +46,22 @@ the X-Request-Id of the answer.`,
 		&cobra.Command{
 			Use:   "show ID",
 			Short: "Shows one rejected callback with its body",
-			Args:  ids(1, 1),
+			Args:  validIDs,
 			RunE: func(c *cobra.Command, args []string) error {
-				return withSchema(c, p, func(s *store.Store) error { return showRejected(c.Context(), p, s, args[0]) })
+				return withSchema(c, p, func(db *store.DB) error { return showRejected(c.Context(), p, results.New(db), args[0]) })
 			},
 		},
 		&cobra.Command{
 			Use:   "replay ID...",
-			Short: "Takes rejected callbacks in as if they had been accepted",
-			Long: `Stores each as a callback that was received when it was rejected; a running
-worker does the rest. A dead letter (not_storable) is stored already and promoted
-once more. One that is no callback, was cut at 64 KiB, or has been replayed already
-is an error, and those after it are not replayed.`,
-			Args: ids(1, 1000),
+			Short: "Replays rejected callbacks as if they had been accepted",
+			Long: `Stores each as a callback received when it was rejected; a running worker does the
+rest. A dead letter (not_storable) is already stored, so it is promoted again. The
+first one that is not a callback, was cut at 64 KiB, or has already been replayed
+is an error, and the ones after it are not replayed.`,
+			Args: validIDs,
 			RunE: func(c *cobra.Command, args []string) error {
-				return withSchema(c, p, func(s *store.Store) error {
+				return withSchema(c, p, func(db *store.DB) error {
+					s := results.New(db)
 					for _, id := range args {
 						if err := replay(c.Context(), p, s, id); err != nil {
 							return err
@@ -74,22 +75,17 @@ is an error, and those after it are not replayed.`,
 	return rejected
 }
 
-// ids accepts UUIDs.
-func ids(least, most int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := cobra.RangeArgs(least, most)(c, args); err != nil {
-			return err
+// validIDs accepts UUIDs.
+func validIDs(_ *cobra.Command, args []string) error {
+	for _, a := range args {
+		if uuid.Validate(a) != nil {
+			return fmt.Errorf("%q is not the id of a rejected callback", a)
 		}
-		for _, a := range args {
-			if _, err := uuid.Parse(a); err != nil {
-				return fmt.Errorf("%q is no id of a rejected callback", a)
-			}
-		}
-		return nil
 	}
+	return nil
 }
 
-func listRejected(ctx context.Context, p *process, s *store.Store, limit int) error {
+func listRejected(ctx context.Context, p *process, s *results.Store, limit int) error {
 	rows, err := s.ListRejected(ctx, limit)
 	if err != nil {
 		return err
@@ -102,18 +98,18 @@ func listRejected(ctx context.Context, p *process, s *store.Store, limit int) er
 	return w.Flush()
 }
 
-func showRejected(ctx context.Context, p *process, s *store.Store, id string) error {
+func showRejected(ctx context.Context, p *process, s *results.Store, id string) error {
 	r, err := s.GetRejected(ctx, uuid.MustParse(id))
 	if err != nil {
 		return err
 	}
-	// Quoted, since a stranger's bytes may hold a terminal's control codes.
+	// Quoted, because a stranger's bytes may hold control codes.
 	_, err = fmt.Fprintf(p.stdout, "id            %s\nreceived      %s\naddress       %s\nreason        %s\ncontent type  %s\nreplayed      %s\nbody          %s\n",
 		r.ID, stamp(r.ReceivedAt), address(r), plainReason(r.Reason), strconv.Quote(r.ContentType), stamp(r.ReplayedAt), printable(r.Body))
 	return err
 }
 
-func replay(ctx context.Context, p *process, s *store.Store, id string) error {
+func replay(ctx context.Context, p *process, s *results.Store, id string) error {
 	switch err := s.ReplayDeadLetter(ctx, uuid.MustParse(id)); {
 	case err == nil:
 		_, err = fmt.Fprintf(p.stdout, "replayed dead letter %s\n", id)
@@ -125,7 +121,7 @@ func replay(ctx context.Context, p *process, s *store.Store, id string) error {
 	if err != nil {
 		return err
 	}
-	c, err := handler.Accept(&r.Rejected)
+	c, err := r.Accept()
 	if err != nil {
 		return fmt.Errorf("replay rejected callback %s: %w", id, err)
 	}
@@ -143,26 +139,24 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-func address(r store.RejectedRow) string {
+func address(r results.RejectedRow) string {
 	if !r.SourceIP.IsValid() {
 		return "-"
 	}
 	return r.SourceIP.String()
 }
 
-// plainReason is a reason as callbackd writes it, anything else as a Go string: a
-// receiver's database role may insert any text.
+// plainReason quotes a reason that callbackd would not write: a receiver's database
+// role may insert any text.
 func plainReason(reason string) string {
-	quoted := strconv.Quote(reason)
-	if quoted[1:len(quoted)-1] == reason {
-		return reason
+	if quoted := strconv.Quote(reason); quoted != `"`+reason+`"` {
+		return quoted
 	}
-	return quoted
+	return reason
 }
 
-// printable is JSON as it is, anything else as a Go string, and so is JSON with
-// something that a terminal may obey: JSON forbids only a part of the control
-// codes in strings.
+// printable quotes anything but JSON, and JSON with something that a terminal may
+// obey: JSON forbids only some control codes in strings.
 func printable(body []byte) string {
 	obeyed := func(r rune) bool { return !unicode.IsPrint(r) && !strings.ContainsRune("\t\r\n", r) }
 	if json.Valid(body) && utf8.Valid(body) && !bytes.ContainsFunc(body, obeyed) {

@@ -13,28 +13,25 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"callbackd/internal/app"
 	"callbackd/internal/config"
 	"callbackd/internal/sandbox"
+	"callbackd/internal/sandbox/journey"
 )
 
-// sandboxFlags are the flags of the sandbox command that are no part of
-// sandbox.Config.
+// sandboxFlags are the flags of the sandbox command.
 type sandboxFlags struct {
 	listen         string
+	stopWithin     time.Duration
 	clientID       string
 	clientSecret   string
-	clients        clientList
 	journeys       int
 	kinds          []string
-	rate           perSecond
-	form           string
-	header         headerList
-	faults, pool   faultList
+	rate           float64 // journeys a second
 	exitAfterSent  bool
 	listKinds      bool
 	logLevel       string
-	stopWithin     time.Duration
-	sandbox.Config // the flags that are
+	sandbox.Config // for the other flags
 }
 
 const sandboxHelp = `Serves a Jumio to develop against: the token endpoint, Get Status, Get Workflow
@@ -52,7 +49,8 @@ Point callbackd serve at it with these settings:
   CALLBACKD_ALLOWED_CIDRS=127.0.0.0/8
 
 The sandbox's own pages need no credentials. They answer under an IP address,
-localhost, a name without a dot and the name in --listen, to no other site's page:
+localhost, a name without a dot and the name in --listen, and reject requests
+from other sites' pages:
 
   GET  /_sandbox/                         journeys, for people
   GET  /_sandbox/ledger                   what was served and sent, and what a client should have
@@ -60,13 +58,13 @@ localhost, a name without a dot and the name in --listen, to no other site's pag
   GET  /_sandbox/journeys/ID[/details]    one journey
   POST /_sandbox/journeys                 starts journeys: kind, count, rate, faults, callback_url, user_reference, hold
   POST /_sandbox/journeys/ID/callbacks    sends one more callback with a status, or all of them again
-  POST /_sandbox/faults                   faults for all requests from now on, instead of those set before
-  POST /_sandbox/tokens/revoke            makes all access tokens worthless
+  POST /_sandbox/faults                   sets the faults of all requests from now on
+  POST /_sandbox/tokens/revoke            revokes all access tokens
 
 Faults are written endpoint:kind[:times][:option=value]..., for example
 image:truncated:2 or details:429:1:retry-after=2s. The endpoint is token,
 status, details, image or callback; times is how many requests of each journey
-are hit (0 or nothing: every one). Options: for=10s ends the fault that long
+are hit (default or 0: every one). Options: for=10s ends the fault that long
 after its first hit, part=BACK limits it to one image, retry-after and delay
 belong to their kinds. The kinds:
 
@@ -91,48 +89,48 @@ func newSandboxCommand(p *process) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9480", "address to listen on; port 0 takes a free one")
-	flags.StringVar(&f.clientID, "client-id", "sandbox", "client id that is accepted")
+	flags.StringVar(&f.clientID, "client-id", "sandbox", "accepted client id")
 	flags.StringVar(&f.clientSecret, "client-secret", "sandbox", "its secret")
-	flags.Var(&f.clients, "client", "one more client, `ID:SECRET[:DATACENTER]`; with a data center it sees that one's workflows only")
-	flags.DurationVar(&f.TokenLifetime, "token-lifetime", time.Hour, "how long an access token is good")
-	flags.StringVar(&f.DataCenter, "data-center", "", "data center of every workflow: "+strings.Join(sandbox.DataCenters, ", ")+" (default: drawn)")
+	flags.Func("client", "another client, `ID:SECRET[:DATACENTER]`; with a data center it sees only the workflows there", f.addClient)
+	flags.DurationVar(&f.TokenLifetime, "token-lifetime", time.Hour, "how long an access token is valid")
+	flags.StringVar(&f.DataCenter, "data-center", "", "data center of every workflow: "+strings.Join(journey.DataCenters, ", ")+" (default: drawn)")
 	flags.BoolVar(&f.OwnHrefs, "own-hrefs", false, "hrefs point at the sandbox instead of https://retrieval.<data center>.jumio.ai")
-	flags.Float64Var(&f.RequestsPerSecond, "rps", 0, "retrieval requests a second above which 429 is answered; 0: unlimited (Jumio: 15)")
+	flags.Float64Var(&f.RequestsPerSecond, "rps", 0, "limit of retrieval requests a second, answered with 429 beyond it; 0: unlimited (Jumio: 15)")
 
-	flags.StringVar(&f.CallbackURL, "callback-url", "", "where callbacks are posted to, without a path to that of CALLBACKD_CALLBACK_PATH there; without a URL nothing is sent")
+	flags.StringVar(&f.CallbackURL, "callback-url", "", "where callbacks are posted; a URL without a path gets that of CALLBACKD_CALLBACK_PATH; without a URL nothing is sent")
 	flags.IntVar(&f.journeys, "journeys", 20, "how many journeys to send")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "kinds of journeys, sent in turn (default: the mix); see --list-kinds")
-	flags.Var(&f.rate, "rate", "how fast journeys are sent, such as `2/s` or 30/m; 0: as fast as they are answered")
-	flags.StringVar(&f.form, "callback-form", string(sandbox.FormJSON), "form of callback bodies: json, dotted, bracketed, json-values, single-key or single-value")
-	flags.StringVar(&f.CallbackContentType, "callback-content-type", "", "Content-Type of callbacks (default: what belongs to the form)")
-	flags.Var(&f.header, "callback-header", "header added to callbacks, `'Name: value'`, such as 'X-Forwarded-For: 34.202.241.227'")
-	flags.DurationVar(&f.CallbackTimeout, "callback-timeout", 30*time.Second, "how long an answer to a callback may take")
+	flags.Func("rate", "how fast journeys are sent, such as `2/s` or 30/m (default: as fast as they are answered)", f.setRate)
+	flags.StringVar((*string)(&f.CallbackForm), "callback-form", string(sandbox.FormJSON), "how callback bodies are written: json, dotted, bracketed, json-values, single-key or single-value")
+	flags.StringVar(&f.CallbackContentType, "callback-content-type", "", "Content-Type of callbacks (default: that of --callback-form)")
+	flags.Func("callback-header", "header added to callbacks, `'Name: value'`, such as 'X-Forwarded-For: 34.202.241.227'", f.addHeader)
 	flags.IntVar(&f.Repeat, "repeat", 0, "how often a callback that is not answered with 200 is sent again (what Jumio does is unknown)")
 	flags.DurationVar(&f.RepeatPause, "repeat-pause", time.Second, "pause before a callback is sent again")
 	flags.Float64Var(&f.Intermediate, "intermediate", 0.3, "share of journeys, 0 to 1, that report ACQUISITION_STARTED and ACQUIRED first")
 	flags.StringVar(&f.UserReference, "user-reference", "", "userReference of every journey (default: drawn)")
-	flags.BoolVar(&f.exitAfterSent, "exit-after-sent", false, "end when the callbacks are sent; 1 if one was not answered with 200")
+	flags.DurationVar(&f.CallbackTimeout, "callback-timeout", 30*time.Second, "how long an answer to a callback may take")
+	flags.DurationVar(&f.stopWithin, "stop-within", 5*time.Second, "how long open requests may take at the end")
+	flags.BoolVar(&f.exitAfterSent, "exit-after-sent", false, "exit when the callbacks are sent, with 1 if one was not answered with 200")
 
 	flags.Uint64Var(&f.Seed, "seed", 1, "decides ids, people, images and drawn faults: the same seed sends the same workflow executions again")
-	flags.Var(&f.faults, "fault", "`fault` that holds for every journey; can be given again")
+	flags.Func("fault", "`fault` of every journey; can be repeated", faultsInto(&f.Faults))
 	flags.Float64Var(&f.FaultRate, "fault-rate", 0, "share of journeys, 0 to 1, that draw a fault")
-	flags.Var(&f.pool, "fault-pool", "`fault` to draw from instead of the built-in ones, which all pass; can be given again")
-	flags.IntVar(&f.Attempts, "attempts", 10, "retrievals that the client makes, for the end states in the ledger")
-	flags.IntVar(&f.DetailsBytes, "details-bytes", 0, "pad details to about this many bytes, by data.dlCategories of the extraction")
+	flags.Func("fault-pool", "`fault` to draw from instead of the built-in ones, which all pass; can be repeated", faultsInto(&f.FaultPool))
+	flags.IntVar(&f.Attempts, "attempts", 10, "retrievals that the client makes before it gives up, for the end states in the ledger")
+	flags.IntVar(&f.DetailsBytes, "details-bytes", 0, "pad details to about this many bytes, in the extraction's data.dlCategories")
 	flags.IntVar(&f.ImageBytes, "image-bytes", 0, "pad images to this many bytes")
 	flags.BoolVar(&f.FastImages, "fast-images", false, "draw one picture per document instead of one per person, for benchmarks")
 	flags.IntVar(&f.MaxJourneys, "max-journeys", 20_000, "journeys remembered; older ones are forgotten")
-	flags.BoolVar(&f.listKinds, "list-kinds", false, "list the kinds of journeys and end")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; info tells refused requests, debug every callback")
-	flags.DurationVar(&f.stopWithin, "stop-within", 5*time.Second, "time that open requests get at the end")
+	flags.BoolVar(&f.listKinds, "list-kinds", false, "list the kinds of journeys and exit")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; info shows rejected requests, debug every callback")
 	return cmd
 }
 
-// completeCallbackURL gives a callback URL without a path that of
-// CALLBACKD_CALLBACK_PATH: a secret path then needs to stand on no command line.
+// completeCallbackURL adds CALLBACKD_CALLBACK_PATH to a callback URL without a
+// path, so that a secret path need not stand on a command line.
 func (f *sandboxFlags) completeCallbackURL(environ []string) error {
-	u, wrong := url.Parse(f.CallbackURL) // newSandbox tells what is wrong
-	if wrong == nil && u.Host != "" && u.Path == "" {
+	u, invalid := url.Parse(f.CallbackURL) // newSandbox reports it
+	if invalid == nil && u.Host != "" && u.Path == "" {
 		path, err := config.Lookup(environ, "CALLBACKD_CALLBACK_PATH")
 		if err != nil {
 			return err
@@ -145,7 +143,7 @@ func (f *sandboxFlags) completeCallbackURL(environ []string) error {
 func runSandbox(cmd *cobra.Command, f sandboxFlags) error {
 	out := cmd.OutOrStdout()
 	if f.listKinds {
-		for _, k := range sandbox.Kinds() {
+		for _, k := range journey.Kinds() {
 			fmt.Fprintf(out, "%-44s %s\n", k.Name, k.Description)
 		}
 		return nil
@@ -164,7 +162,7 @@ func runSandbox(cmd *cobra.Command, f sandboxFlags) error {
 	runErr := f.send(cmd.Context(), out, s)
 	if !f.exitAfterSent {
 		<-cmd.Context().Done()
-		runErr = nil // told when it happened; the sandbox served all the same
+		runErr = nil // printed when it happened; the sandbox went on serving
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), f.stopWithin)
 	defer cancel()
@@ -176,7 +174,7 @@ func (f sandboxFlags) send(ctx context.Context, out io.Writer, s *sandbox.Sandbo
 	if f.CallbackURL == "" || f.journeys == 0 {
 		return nil
 	}
-	err := s.SendNew(ctx, f.journeys, f.kinds, float64(f.rate))
+	err := s.SendNew(ctx, f.journeys, f.kinds, f.rate)
 	if ctx.Err() != nil {
 		return err
 	}
@@ -189,100 +187,67 @@ func (f sandboxFlags) send(ctx context.Context, out io.Writer, s *sandbox.Sandbo
 	return err
 }
 
-// newSandbox checks everything that can be wrong about the command line.
+// newSandbox makes the sandbox; every error is a wrong command line.
 func (f sandboxFlags) newSandbox(stderr io.Writer) (*sandbox.Sandbox, error) {
-	log, err := newLogger(stderr, f.logLevel, "console")
+	log, err := app.NewLogger(stderr, f.logLevel, "console")
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]bool{}
-	for _, k := range sandbox.Kinds() {
-		known[k.Name] = true
-	}
 	for _, kind := range f.kinds {
-		if !known[kind] {
-			return nil, fmt.Errorf("unknown kind of journey %q; --list-kinds lists them", kind)
+		if _, err := journey.Find(kind); err != nil {
+			return nil, fmt.Errorf("%w; --list-kinds lists them", err)
 		}
 	}
-	if f.journeys < 0 {
+	switch {
+	case f.journeys < 0:
 		return nil, fmt.Errorf("--journeys %d is negative", f.journeys)
-	}
-	if f.exitAfterSent && f.CallbackURL == "" {
+	case f.exitAfterSent && f.CallbackURL == "":
 		return nil, errors.New("--exit-after-sent needs --callback-url")
 	}
-	cfg := f.Config
-	cfg.Clients = append([]sandbox.Client{{ID: f.clientID, Secret: f.clientSecret}}, f.clients...)
-	cfg.CallbackForm = sandbox.Form(f.form)
-	cfg.CallbackHeader = f.header.Header
-	cfg.Faults, cfg.FaultPool = f.faults, f.pool
-	cfg.Logger = log
-	return sandbox.New(cfg)
+	f.Clients = append([]sandbox.Client{{ID: f.clientID, Secret: f.clientSecret}}, f.Clients...)
+	f.Logger = log
+	return sandbox.New(f.Config)
 }
 
-// faultList is a flag that can be given again.
-type faultList []sandbox.Fault
-
-func (l *faultList) Set(text string) error {
-	f, err := sandbox.ParseFault(text)
-	if err == nil {
-		*l = append(*l, f)
+// faultsInto reads faults into a list.
+func faultsInto(list *[]sandbox.Fault) func(string) error {
+	return func(text string) error {
+		f, err := sandbox.ParseFault(text)
+		*list = append(*list, f)
+		return err
 	}
-	return err
 }
 
-func (l *faultList) String() string { return "" }
-func (l *faultList) Type() string   { return "fault" }
-
-// clientList is a flag that can be given again.
-type clientList []sandbox.Client
-
-func (l *clientList) Set(text string) error {
-	fields := strings.Split(text, ":")
-	if len(fields) < 2 || len(fields) > 3 {
+func (f *sandboxFlags) addClient(text string) error {
+	id, rest, found := strings.Cut(text, ":")
+	secret, dataCenter, _ := strings.Cut(rest, ":")
+	if !found {
 		return errors.New("want ID:SECRET or ID:SECRET:DATACENTER")
 	}
-	client := sandbox.Client{ID: fields[0], Secret: fields[1]}
-	if len(fields) == 3 {
-		client.DataCenter = fields[2]
-	}
-	*l = append(*l, client)
+	f.Clients = append(f.Clients, sandbox.Client{ID: id, Secret: secret, DataCenter: dataCenter})
 	return nil
 }
 
-func (l *clientList) String() string { return "" }
-func (l *clientList) Type() string   { return "client" }
-
-// headerList is a flag that can be given again.
-type headerList struct{ http.Header }
-
-func (l *headerList) Set(text string) error {
+func (f *sandboxFlags) addHeader(text string) error {
 	name, value, found := strings.Cut(text, ":")
 	if name = strings.TrimSpace(name); !found || name == "" {
 		return errors.New("want 'Name: value'")
 	}
-	if l.Header == nil {
-		l.Header = http.Header{}
+	if f.CallbackHeader == nil {
+		f.CallbackHeader = http.Header{}
 	}
-	l.Add(name, strings.TrimSpace(value))
+	f.CallbackHeader.Add(name, strings.TrimSpace(value))
 	return nil
 }
 
-func (l *headerList) String() string { return "" }
-func (l *headerList) Type() string   { return "header" }
-
-// perSecond is a rate such as 2/s or 30/m; 0 has no limit.
-type perSecond float64
-
-func (p *perSecond) Set(text string) error {
+// setRate reads a rate such as 2/s or 30/m; 0 has no limit.
+func (f *sandboxFlags) setRate(text string) error {
 	number, unit, _ := strings.Cut(text, "/")
 	divisor, known := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
 	n, err := strconv.ParseFloat(number, 64)
 	if err != nil || !known || !(n >= 0) {
 		return errors.New("want a number per second, minute or hour, such as 2/s or 30/m")
 	}
-	*p = perSecond(n / divisor)
+	f.rate = n / divisor
 	return nil
 }
-
-func (p *perSecond) String() string { return strconv.FormatFloat(float64(*p), 'g', -1, 64) }
-func (p *perSecond) Type() string   { return "rate" }

@@ -16,9 +16,8 @@ func newSignCommand(p *process) *cobra.Command {
 		Long: `Prints the signed userReference to give to Jumio when an account is created:
 at most 100 characters, Jumio's limit. Needs CALLBACKD_USER_REFERENCE_KEY (or
 CALLBACKD_USER_REFERENCE_KEY_FILE), the same as the receiving instances.
-A reference that begins with a dash stands after --.`,
+Put -- before a reference that begins with a dash.`,
 		Example: "  callbackd sign customer-4711",
-		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			key, err := config.Require(p.environ, "CALLBACKD_USER_REFERENCE_KEY")
 			if err != nil {

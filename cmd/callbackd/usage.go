@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -13,32 +14,44 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// refuseWrongUsage makes command and all below it report unknown flags, a wrong
-// number of arguments, and a missing or unknown subcommand as a usageError.
-func refuseWrongUsage(command *cobra.Command) {
+// rejectWrongUsage makes command and all its subcommands report unknown flags,
+// missing, unexpected or wrong arguments, and a missing or unknown subcommand as
+// a usageError. How many arguments a command takes is read from its Use.
+func rejectWrongUsage(command *cobra.Command) {
 	command.SetFlagErrorFunc(wrongUsage)
-	switch accepts := command.Args; {
-	case command.HasSubCommands():
+	if command.HasSubCommands() {
 		command.RunE = requireSubcommand
 		command.Args = cobra.ArbitraryArgs // so that requireSubcommand sees them
-	case accepts == nil:
+	} else {
+		check := command.Args
 		command.Args = func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return wrongUsage(c, fmt.Errorf("surplus argument %q", args[0]))
+			err := countArguments(c.Use, args)
+			if err == nil && check != nil {
+				err = check(c, args)
 			}
-			return nil
-		}
-	default:
-		command.Args = func(c *cobra.Command, args []string) error {
-			if err := accepts(c, args); err != nil {
+			if err != nil {
 				return wrongUsage(c, err)
 			}
 			return nil
 		}
 	}
 	for _, sub := range command.Commands() {
-		refuseWrongUsage(sub)
+		rejectWrongUsage(sub)
 	}
+}
+
+// countArguments wants the arguments that use, such as "replay ID...", names.
+func countArguments(use string, args []string) error {
+	names := strings.Fields(use)[1:]
+	for i, name := range names {
+		if i >= len(args) && !strings.HasPrefix(name, "[") {
+			return errors.New("missing argument " + name)
+		}
+	}
+	if n := len(names); len(args) > n && !strings.Contains(use, "...") {
+		return fmt.Errorf("unexpected argument %q", args[n])
+	}
+	return nil
 }
 
 func requireSubcommand(c *cobra.Command, args []string) error {
@@ -49,20 +62,20 @@ func requireSubcommand(c *cobra.Command, args []string) error {
 	return wrongUsage(c, err)
 }
 
-// refuseHelpForNothing makes --help behind an unknown command wrong usage, which
-// is told through the error that it points to: a help function returns none.
-func refuseHelpForNothing(root *cobra.Command) *error {
-	refused := new(error)
+// rejectHelpForNothing makes --help after an unknown command wrong usage. A help
+// function returns no error, so it is put where the pointer leads.
+func rejectHelpForNothing(root *cobra.Command) *error {
+	rejected := new(error)
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {
-		// What stood before --help, and was no command.
+		// What came before --help, and was no command.
 		if before := c.Flags().Args(); c.HasSubCommands() && len(before) > 0 {
-			*refused = wrongUsage(c, fmt.Errorf("unknown command %q", before[0]))
+			*rejected = wrongUsage(c, fmt.Errorf("unknown command %q", before[0]))
 			return
 		}
 		help(c, args)
 	})
-	return refused
+	return rejected
 }
 
 // wrongUsage names the command, unless it is callbackd itself, and its help.
@@ -76,9 +89,8 @@ func wrongUsage(c *cobra.Command, err error) error {
 // newHelpCommand is cobra's, except that an unknown command is wrong usage.
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Shows how a command is used",
-		Args:  cobra.ArbitraryArgs,
+		Use:   "help [COMMAND...]",
+		Short: "Shows how to use a command",
 		RunE: func(c *cobra.Command, args []string) error {
 			target, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {

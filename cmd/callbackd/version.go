@@ -7,19 +7,16 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"callbackd/internal/app"
 )
 
 // Set by the linker: -ldflags "-X main.version=v1.2.3 -X main.commit=0a1b2c3".
 var version, commit string
 
-// build describes this binary.
-type build struct {
-	Version, Commit, GoVersion string
-}
-
-// thisBuild tells what the linker was told, else what the Go command recorded.
-func thisBuild() build {
-	b := build{Version: version, Commit: commit, GoVersion: runtime.Version()}
+// thisBuild gives what the linker was told, or else what the Go command recorded.
+func thisBuild() app.Build {
+	b := app.Build{Version: version, Commit: commit, GoVersion: runtime.Version()}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		b.Version = cmp.Or(b.Version, info.Main.Version)
 		for _, setting := range info.Settings {

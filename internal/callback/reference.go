@@ -1,7 +1,3 @@
-// Package callback says what a callback of Jumio's is, for whoever takes it in and
-// for whoever checks it later: the signature that its userReference carries.
-//
-// It keeps nothing, and knows neither HTTP nor SQL.
 package callback
 
 import (
@@ -16,60 +12,60 @@ import (
 )
 
 const (
-	// maxUserReference is Jumio's limit for userReference, in characters.
-	maxUserReference = 100
+	// jumioUserReference is Jumio's limit for userReference, in characters.
+	jumioUserReference = 100
 	// macBytes is how much of the HMAC is kept: 128 bits.
 	macBytes = 16
 	// macChars is the length of those bytes in base64url without padding.
 	macChars = 22
-	// macDomain keeps our MACs apart from any others made with the same key.
+	// macDomain separates our MACs from any others made with the same key.
 	macDomain = "callbackd userReference v1\x00"
-	// forbiddenChars are refused by Jumio in references.
+	// forbiddenChars are not allowed in Jumio's references.
 	forbiddenChars = `<>"/;%`
 )
 
-// Errors of VerifyUserReference; their texts are the reasons of rejected
-// callbacks.
+// Errors of VerifyUserReference. Their texts are reasons for rejecting a callback.
 var (
 	ErrUserReferenceUnsigned = errors.New("user_reference_unsigned")
 	ErrUserReferenceInvalid  = errors.New("user_reference_invalid")
 )
 
-// SignUserReference returns "<userReference>.<mac>", which is to be given to
-// Jumio as the account's userReference. The mac is HMAC-SHA-256 with the key,
-// cut to 128 bits, in base64url. It fails for an empty key, and for a reference
-// that is empty, longer than 77 characters (Jumio allows 100 for the whole) or
-// holds what Jumio forbids: < > " / ; % and control characters.
+// SignUserReference returns "<userReference>.<mac>", to be given to Jumio as the
+// account's userReference (guide, "Account Creation"). The mac is HMAC-SHA-256 with
+// the key, truncated to 128 bits, in base64url. It fails if the key is empty, or if
+// the reference is empty, longer than 77 characters (Jumio allows 100 including the
+// mac), or contains what Jumio forbids: < > " / ; % and control characters.
 func SignUserReference(key, userReference string) (string, error) {
-	if key == "" {
-		return "", errors.New("sign userReference: the key is empty")
+	const longest = jumioUserReference - 1 - macChars
+	problem := ""
+	switch n := utf8.RuneCountInString(userReference); {
+	case key == "":
+		problem = "the key is empty"
+	case n == 0:
+		problem = "it is empty"
+	case !utf8.ValidString(userReference):
+		problem = "it is not valid UTF-8"
+	case strings.ContainsAny(userReference, forbiddenChars) || strings.ContainsFunc(userReference, unicode.IsControl):
+		problem = "it must not contain " + forbiddenChars + " or control characters"
+	case n > longest:
+		problem = fmt.Sprintf("it has %d characters, at most %d are allowed", n, longest)
 	}
-	if userReference == "" {
-		return "", errors.New("sign userReference: it is empty")
-	}
-	if !utf8.ValidString(userReference) {
-		return "", errors.New("sign userReference: it is not valid UTF-8")
-	}
-	if strings.ContainsAny(userReference, forbiddenChars) || strings.ContainsFunc(userReference, unicode.IsControl) {
-		return "", fmt.Errorf("sign userReference: it must hold none of %s and no control characters", forbiddenChars)
-	}
-	const longest = maxUserReference - 1 - macChars
-	if n := utf8.RuneCountInString(userReference); n > longest {
-		return "", fmt.Errorf("sign userReference: it has %d characters, at most %d are possible", n, longest)
+	if problem != "" {
+		return "", errors.New("sign userReference: " + problem)
 	}
 	return userReference + "." + userReferenceMAC(key, userReference), nil
 }
 
-// VerifyUserReference checks a userReference that came with a callback. The
-// error is ErrUserReferenceUnsigned when it does not have the form of a signed
-// one, ErrUserReferenceInvalid when its mac is not ours.
+// VerifyUserReference checks a callback's userReference. The error is
+// ErrUserReferenceUnsigned if it does not have the form of a signed one, and
+// ErrUserReferenceInvalid if its mac is not ours.
 func VerifyUserReference(key, signed string) error {
 	dot := len(signed) - macChars - 1
 	if dot < 1 || signed[dot] != '.' {
 		return ErrUserReferenceUnsigned
 	}
-	// The texts are compared, not the decoded bytes: base64 has several texts
-	// for the same bytes.
+	// Compare the texts, not the decoded bytes: in base64, several texts stand for
+	// the same bytes.
 	want := userReferenceMAC(key, signed[:dot])
 	if !hmac.Equal([]byte(want), []byte(signed[dot+1:])) {
 		return ErrUserReferenceInvalid

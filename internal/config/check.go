@@ -23,15 +23,18 @@ var (
 	printable = regexp.MustCompile(`^[!-~]([ -~]*[!-~])?$`)
 )
 
-// check looks at each variable that is set, whatever the others say.
-func (c *Config) check(p *problems) {
-	ensure := func(ok bool, name string) {
-		if !ok {
-			p.wrong(name)
-		}
+// ensure reports a variable as wrong unless ok.
+func (p *problems) ensure(ok bool, name string) {
+	if !ok {
+		p.wrong(name)
 	}
+}
+
+// check looks at each variable on its own.
+func (c *Config) check(p *problems) {
+	ensure := p.ensure
 	if c.DatabaseURL != "" {
-		// The error is dropped: it may repeat the password.
+		// The error may repeat the password, so it is dropped.
 		_, err := pgxpool.ParseConfig(c.DatabaseURL)
 		ensure(err == nil && strings.TrimSpace(c.DatabaseURL) != "", "DATABASE_URL")
 	}
@@ -59,7 +62,7 @@ func (c *Config) check(p *problems) {
 	ensure(c.UserReferenceKey == "" || strings.TrimSpace(c.UserReferenceKey) != "", "CALLBACKD_USER_REFERENCE_KEY")
 	ensure(c.RejectedPerHour >= 0, "CALLBACKD_REJECTED_PER_HOUR")
 	ensure(within(c.Workers, 0, 1000), "CALLBACKD_WORKERS")
-	ensure(within(len(c.RetrievalDelays), 1, 100), "CALLBACKD_RETRIEVAL_DELAYS")
+	ensure(within(len(c.RetrievalDelays), 1, 10), "CALLBACKD_RETRIEVAL_DELAYS")
 	for _, delay := range c.RetrievalDelays {
 		ensure(delay >= 0, "CALLBACKD_RETRIEVAL_DELAYS")
 	}
@@ -75,46 +78,38 @@ func (c *Config) check(p *problems) {
 	c.checkTracing(p)
 }
 
-// checkComplete looks at what serve needs, and at variables that contradict each other.
+// checkComplete looks for what serve needs, and for variables that contradict each other.
 func (c *Config) checkComplete(p *problems) {
 	if c.DatabaseURL == "" {
-		p.say("DATABASE_URL", strings.TrimPrefix(missing("DATABASE_URL"), "DATABASE_URL "))
+		p.say("DATABASE_URL", missing("DATABASE_URL"))
 	}
 	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		p.say("CALLBACKD_TRUSTED_PROXIES", "is empty while CALLBACKD_PROXY_PROTOCOL is true, want the addresses of the load balancers that send the PROXY header")
 	}
 	if !c.Receive && c.Workers == 0 {
-		p.say("CALLBACKD_WORKERS", "is 0 while CALLBACKD_RECEIVE is false, want one of the two on: there is nothing to do")
+		p.say("CALLBACKD_WORKERS", "is 0 while CALLBACKD_RECEIVE is false, want at least one of them on")
 	}
 	if c.Workers != 0 {
 		c.checkJumio(p)
 	}
 }
 
-// checkJumio looks for what the worker needs: a whole pair of credentials, for
-// all data centers or for at least one, and no half pairs.
+// checkJumio looks for what the worker needs: complete pairs of credentials only, for
+// all data centers or for at least one.
 func (c *Config) checkJumio(p *problems) {
-	need := func(name string) {
-		p.say(name, strings.TrimPrefix(missing(name), name+" ")+", or CALLBACKD_WORKERS=0")
+	need := func(value, name string) {
+		if value == "" {
+			p.say(name, missing(name)+", or CALLBACKD_WORKERS=0")
+		}
 	}
 	if len(c.DataCenters) == 0 || c.ClientID != "" || c.ClientSecret != "" {
-		if c.ClientID == "" {
-			need(clientID)
-		}
-		if c.ClientSecret == "" {
-			need(clientSecret)
-		}
+		need(c.ClientID, clientID)
+		need(c.ClientSecret, clientSecret)
 	}
-	if c.UserAgent == "" {
-		need("JUMIO_USER_AGENT")
-	}
+	need(c.UserAgent, "JUMIO_USER_AGENT")
 	for dc, credentials := range c.DataCenters {
-		if credentials.ClientID == "" {
-			need(clientID + "_" + environmentForm(dc))
-		}
-		if credentials.ClientSecret == "" {
-			need(clientSecret + "_" + environmentForm(dc))
-		}
+		need(credentials.ClientID, clientID+"_"+environmentForm(dc))
+		need(credentials.ClientSecret, clientSecret+"_"+environmentForm(dc))
 	}
 }
 
@@ -130,14 +125,10 @@ func (c *Config) readDataCenters(p *problems) {
 		credentials := c.DataCenters[dc]
 		if general == clientID {
 			credentials.ClientID = value
-			if !validClientID(value) {
-				p.wrong(name)
-			}
+			p.ensure(validClientID(value), name)
 		} else {
 			credentials.ClientSecret = value
-			if !printable.MatchString(value) {
-				p.wrong(name)
-			}
+			p.ensure(printable.MatchString(value), name)
 		}
 		c.DataCenters[dc] = credentials
 	}
@@ -145,15 +136,15 @@ func (c *Config) readDataCenters(p *problems) {
 
 func within[N int | int64](n, least, most N) bool { return least <= n && n <= most }
 
-// validClientID refuses a colon, which ends the user name in Basic authentication.
+// validClientID rejects a colon, which ends the user name in Basic authentication (RFC 7617).
 func validClientID(id string) bool {
 	return printable.MatchString(id) && !strings.Contains(id, ":")
 }
 
 func validHost(host string) bool { return len(host) <= 253 && hostName.MatchString(host) }
 
-// validAddress tells whether address is host:port. One to listen on may lack
-// the host and may have port 0.
+// validAddress tells whether address is host:port. An address to listen on may have
+// no host, and port 0.
 func validAddress(address string, listen bool) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || !validPort(port, false) {
@@ -166,17 +157,17 @@ func validAddress(address string, listen bool) bool {
 	return (err == nil || validHost(host)) && (listen || port != "0")
 }
 
-func validPort(port string, mayLack bool) bool {
+func validPort(port string, optional bool) bool {
 	if port == "" {
-		return mayLack
+		return optional
 	}
 	_, err := strconv.ParseUint(port, 10, 16)
 	return err == nil
 }
 
-// validCallbackPath tells whether p can be matched exactly: what a router or a
-// proxy would rewrite (escapes, doubled slashes, dot segments) is refused, and
-// a trailing slash, so that there is one spelling only.
+// validCallbackPath tells whether p can be matched exactly. It rejects what a router
+// or proxy would rewrite (escapes, doubled slashes, dot segments) and a trailing
+// slash, so that there is only one spelling.
 func validCallbackPath(p string) bool {
 	return strings.HasPrefix(p, "/") && path.Clean(p) == p && pathChars.MatchString(p) && p != "/healthz" && p != "/readyz"
 }

@@ -1,9 +1,9 @@
 // Package config turns the process environment into validated settings.
 //
-// Every variable's name, default, meaning and correct form stand in one place,
-// the tags of [Config]. Load reports all problems at once. The package reads
-// the environment and the files that _FILE variables name, and nothing else:
-// it opens no connection and resolves no name. It never repeats a secret.
+// Each variable's name, default, meaning and valid form are in one place, the tags
+// of [Config]. Load reports all problems at once. The package reads the environment
+// and the files that _FILE variables name; it opens no connection and resolves no
+// name. It never repeats a secret.
 package config
 
 import (
@@ -17,9 +17,9 @@ import (
 
 // Config is the validated configuration of one instance.
 //
-// Tags: env and envDefault are read by caarlos0/env. "need" says when the
-// variable is required, "secret" keeps its value out of every output, "want"
-// describes a right value and ends the error lines, "help" is its meaning.
+// Tags: caarlos0/env reads env and envDefault. "need" says when the variable is
+// required, "secret" keeps its value out of all output, "want" describes a valid
+// value and ends the error lines, "help" is its meaning.
 type Config struct {
 	// DatabaseURL is the Postgres DSN, with pgxpool's pool_* parameters if any.
 	DatabaseURL string `env:"DATABASE_URL" need:"always" secret:"yes" want:"a Postgres DSN such as postgres://user@host/database" help:"Postgres DSN; several hosts with target_session_attrs=read-write work (failover)"`
@@ -28,86 +28,86 @@ type Config struct {
 	Listen      string `env:"CALLBACKD_LISTEN" envDefault:":8080" want:"[host]:port such as :8080" help:"callback listener"`
 	AdminListen string `env:"CALLBACKD_ADMIN_LISTEN" envDefault:"127.0.0.1:9090" want:"[host]:port such as 127.0.0.1:9090" help:"listener for metrics, probes and what only operators may see"`
 	// CallbackPath is absolute, clean and without a trailing slash. A secret.
-	CallbackPath string `env:"CALLBACKD_CALLBACK_PATH" envDefault:"/jumio/callback" secret:"yes" want:"an absolute path of unescaped letters, digits and -._~!$&'()+,;=:@ in at most 240 characters, without empty, . or .. segments or a trailing slash, other than /healthz and /readyz" help:"path that Jumio posts to; may hold an unguessable part, so it is treated as a secret"`
+	CallbackPath string `env:"CALLBACKD_CALLBACK_PATH" envDefault:"/jumio/callback" secret:"yes" want:"an absolute path of unescaped letters, digits and -._~!$&'()+,;=:@ in at most 240 characters, without empty, . or .. segments or a trailing slash, other than /healthz and /readyz" help:"path that Jumio posts to; it may contain an unguessable part, so it is treated as a secret"`
 	// TrustedProxies and AllowedCIDRs are masked; a bare address is a /32 or /128.
-	TrustedProxies []netip.Prefix `env:"CALLBACKD_TRUSTED_PROXIES" want:"CIDRs or addresses separated by commas, such as 10.0.0.0/8,192.0.2.7" help:"CIDRs of load balancers whose client address headers are believed"`
-	ClientIPHeader string         `env:"CALLBACKD_CLIENT_IP_HEADER" envDefault:"X-Forwarded-For" want:"the name of an HTTP header such as X-Forwarded-For, Forwarded or X-Real-IP" help:"header with the client address: also Forwarded (RFC 7239), or any single-address header such as X-Real-IP; has no effect with the PROXY protocol"`
+	TrustedProxies []netip.Prefix `env:"CALLBACKD_TRUSTED_PROXIES" want:"CIDRs or addresses separated by commas, such as 10.0.0.0/8,192.0.2.7" help:"CIDRs of load balancers whose client address headers are trusted"`
+	ClientIPHeader string         `env:"CALLBACKD_CLIENT_IP_HEADER" envDefault:"X-Forwarded-For" want:"the name of an HTTP header such as X-Forwarded-For, Forwarded or X-Real-IP" help:"header with the client address: X-Forwarded-For, Forwarded (RFC 7239), or a single-address header such as X-Real-IP; no effect with the PROXY protocol"`
 	ProxyProtocol  bool           `env:"CALLBACKD_PROXY_PROTOCOL" envDefault:"false" want:"true or false" help:"PROXY protocol v1 and v2 on the callback listener, from trusted proxies only"`
 	AllowedCIDRs   []netip.Prefix `env:"CALLBACKD_ALLOWED_CIDRS" want:"CIDRs or addresses separated by commas, such as 203.0.113.0/24,2001:db8::7" help:"addresses allowed besides Jumio's"`
 	// JumioIPs names built-in address lists (us, eu, sg), in lower case; empty for "none".
-	JumioIPs []string `env:"CALLBACKD_JUMIO_IPS" envDefault:"us,eu,sg" want:"some of us,eu,sg separated by commas, or none" help:"which of the built-in address lists hold; none for none"`
+	JumioIPs []string `env:"CALLBACKD_JUMIO_IPS" envDefault:"us,eu,sg" want:"some of us,eu,sg separated by commas, or none" help:"which built-in address lists are allowed; none disables them"`
 	// JumioHosts are host names in lower case; empty for "none".
-	JumioHosts []string `env:"CALLBACKD_JUMIO_HOSTS" envDefault:"callback.jumio.com,callback.lon.jumio.com,callback.core-sgp.jumio.com,callback.amer-1.jumio.ai,callback.emea-1.jumio.ai,callback.apac-1.jumio.ai" want:"host names separated by commas, or none" help:"host names resolved for current addresses; none for none"`
+	JumioHosts []string `env:"CALLBACKD_JUMIO_HOSTS" envDefault:"callback.jumio.com,callback.lon.jumio.com,callback.core-sgp.jumio.com,callback.amer-1.jumio.ai,callback.emea-1.jumio.ai,callback.apac-1.jumio.ai" want:"host names separated by commas, or none" help:"host names that are resolved to Jumio's current addresses; none disables this"`
 	// DNSServer is host:port, or empty for the system's resolver.
-	DNSServer  string        `env:"CALLBACKD_DNS_SERVER" want:"host:port such as 10.0.0.2:53" help:"resolver to ask; empty for the system's"`
-	DNSRefresh time.Duration `env:"CALLBACKD_DNS_REFRESH" envDefault:"5m" want:"a duration of at least 1s, such as 5m" help:"how often (with jitter) the host names are resolved"`
+	DNSServer  string        `env:"CALLBACKD_DNS_SERVER" want:"host:port such as 10.0.0.2:53" help:"DNS resolver; empty for the system's"`
+	DNSRefresh time.Duration `env:"CALLBACKD_DNS_REFRESH" envDefault:"5m" want:"a duration of at least 1s, such as 5m" help:"how often, with jitter, the host names are resolved"`
 	DNSGrace   time.Duration `env:"CALLBACKD_DNS_GRACE" envDefault:"24h" want:"a duration such as 24h, or 0s" help:"how long an address that left DNS stays allowed"`
 
-	MaxBodyBytes int64         `env:"CALLBACKD_MAX_BODY_BYTES" envDefault:"1048576" want:"a number of bytes from 1 to 67108864" help:"larger callbacks get 413"`
-	StoreTimeout time.Duration `env:"CALLBACKD_STORE_TIMEOUT" envDefault:"5s" want:"a duration above zero, such as 5s" help:"how long a callback may wait for Postgres before it is spooled or refused with 503"`
+	MaxBodyBytes int64         `env:"CALLBACKD_MAX_BODY_BYTES" envDefault:"1048576" want:"a number of bytes from 1 to 67108864" help:"size limit of a callback in bytes; a larger one gets 413"`
+	StoreTimeout time.Duration `env:"CALLBACKD_STORE_TIMEOUT" envDefault:"5s" want:"a duration above zero, such as 5s" help:"how long a callback may wait for Postgres before it is spooled or gets 503"`
 	// SpoolDir is empty for no spool. It has no effect without Receive.
-	SpoolDir string `env:"CALLBACKD_SPOOL_DIR" want:"the path of a directory of its own" help:"a directory where callbacks are kept, fsynced, while Postgres is away; empty for none"`
+	SpoolDir string `env:"CALLBACKD_SPOOL_DIR" want:"the path of a directory of its own" help:"directory where callbacks are kept, fsynced, during a Postgres outage; empty for none"`
 	// SpoolMaxBytes has no effect without a spool.
-	SpoolMaxBytes int64 `env:"CALLBACKD_SPOOL_MAX_BYTES" envDefault:"1073741824" want:"a number of bytes of at least 1" help:"the spool's size limit; when full: 503"`
+	SpoolMaxBytes int64 `env:"CALLBACKD_SPOOL_MAX_BYTES" envDefault:"1073741824" want:"a number of bytes of at least 1" help:"the spool's size limit in bytes; when it is full, callbacks get 503"`
 	// UserReferenceKey is the HMAC-SHA-256 key of userReference; empty turns the check off. A secret.
-	UserReferenceKey string `env:"CALLBACKD_USER_REFERENCE_KEY" secret:"yes" want:"a key" help:"when set, the userReference of callbacks must carry our signature (callbackd sign makes it), unsigned or wrong: 403; on workers, that of Jumio's details too"`
+	UserReferenceKey string `env:"CALLBACKD_USER_REFERENCE_KEY" secret:"yes" want:"a key" help:"when set, the userReference of a callback must carry our signature (callbackd sign makes it), or the callback gets 403; on workers, the one in Jumio's details too"`
 	// RejectedPerHour is a number of rejected callbacks; 0 keeps none.
-	RejectedPerHour int `env:"CALLBACKD_REJECTED_PER_HOUR" envDefault:"600" want:"a whole number of at least 0" help:"at most this many rejected callbacks are kept in any 60 minutes by one instance, half of them reserved for allowed addresses; 0 keeps none"`
+	RejectedPerHour int `env:"CALLBACKD_REJECTED_PER_HOUR" envDefault:"600" want:"a whole number of at least 0" help:"how many rejected callbacks one instance keeps in any 60 minutes, half of them reserved for allowed addresses; 0 keeps none"`
 
-	Receive        bool `env:"CALLBACKD_RECEIVE" envDefault:"true" want:"true or false" help:"false: no callback listener, a worker-only instance"`
-	MigrateOnStart bool `env:"CALLBACKD_MIGRATE_ON_START" envDefault:"false" want:"true or false" help:"serve brings the schema up to date before it starts (one instance does it, the others wait)"`
+	Receive        bool `env:"CALLBACKD_RECEIVE" envDefault:"true" want:"true or false" help:"false makes a worker-only instance, without a callback listener"`
+	MigrateOnStart bool `env:"CALLBACKD_MIGRATE_ON_START" envDefault:"false" want:"true or false" help:"serve brings the schema up to date before it starts; one instance does it, the others wait"`
 
 	// Workers is the number of retrievals at a time; 0 makes a receive-only instance.
-	Workers int `env:"CALLBACKD_WORKERS" envDefault:"8" want:"a whole number from 0 to 1000" help:"retrievals at a time; 0: a receive-only instance, which needs no JUMIO_* variable"`
-	// RetrievalDelays holds the delay before each attempt, 1 to 100 of them.
-	RetrievalDelays []time.Duration `env:"CALLBACKD_RETRIEVAL_DELAYS" envDefault:"0s,40s,60s,100s,160s,240s,340s,460s,600s,760s" want:"1 to 100 durations separated by commas, such as 0s,40s,60s" help:"delay before each attempt: their number is the number of attempts"`
+	Workers int `env:"CALLBACKD_WORKERS" envDefault:"8" want:"a whole number from 0 to 1000" help:"how many retrievals run at a time; 0 makes a receive-only instance, which needs no JUMIO_* variable"`
+	// RetrievalDelays holds the delay before each attempt, 1 to 10 of them.
+	RetrievalDelays []time.Duration `env:"CALLBACKD_RETRIEVAL_DELAYS" envDefault:"0s,40s,60s,100s,160s,240s,340s,460s,600s,760s" want:"1 to 10 durations separated by commas, such as 0s,40s,60s: Jumio allows ten attempts" help:"delay before each attempt of a retrieval; as many attempts as delays, at most 10"`
 	// RetrievalRPS is in requests a second.
-	RetrievalRPS    float64       `env:"CALLBACKD_RETRIEVAL_RPS" envDefault:"10" want:"a number above 0 and at most 1000000, such as 10" help:"most requests a second to Jumio, per instance (Jumio allows 15 per tenant)"`
-	MaxImageBytes   int64         `env:"CALLBACKD_MAX_IMAGE_BYTES" envDefault:"20971520" want:"a number of bytes from 1 to 268435456" help:"a larger image is an error"`
-	ShutdownTimeout time.Duration `env:"CALLBACKD_SHUTDOWN_TIMEOUT" envDefault:"25s" want:"a duration above zero, such as 25s" help:"drain time after SIGTERM or SIGINT"`
+	RetrievalRPS    float64       `env:"CALLBACKD_RETRIEVAL_RPS" envDefault:"10" want:"a number above 0 and at most 1000000, such as 10" help:"maximum requests a second to Jumio, per instance (Jumio allows 15 per tenant)"`
+	MaxImageBytes   int64         `env:"CALLBACKD_MAX_IMAGE_BYTES" envDefault:"20971520" want:"a number of bytes from 1 to 268435456" help:"size limit of an image in bytes; a larger one is an error"`
+	ShutdownTimeout time.Duration `env:"CALLBACKD_SHUTDOWN_TIMEOUT" envDefault:"25s" want:"a duration above zero, such as 25s" help:"how long a stop may take after SIGTERM or SIGINT"`
 
 	// LogLevel is one of debug, info, warn, error; LogFormat is json or console.
-	LogLevel  string `env:"CALLBACKD_LOG_LEVEL" envDefault:"info" want:"debug, info, warn or error" help:"least level that is logged"`
-	LogFormat string `env:"CALLBACKD_LOG_FORMAT" envDefault:"json" want:"json or console" help:"one JSON object a line, or console for people"`
+	LogLevel  string `env:"CALLBACKD_LOG_LEVEL" envDefault:"info" want:"debug, info, warn or error" help:"lowest level that is logged"`
+	LogFormat string `env:"CALLBACKD_LOG_FORMAT" envDefault:"json" want:"json or console" help:"json for one JSON object a line, console for people"`
 
-	// ClientID and ClientSecret hold for every data center without a pair of
-	// its own in DataCenters. Both are empty when only those are given.
-	ClientID     string `env:"JUMIO_CLIENT_ID" need:"with workers" want:"the API client id of your Jumio account, printable and without a colon" help:"API client id, also the Basic user; JUMIO_CLIENT_ID_AMER_1 and so on override it for one data center"`
+	// ClientID and ClientSecret are for every data center that has no pair of its
+	// own in DataCenters. Both are empty when only those are given.
+	ClientID     string `env:"JUMIO_CLIENT_ID" need:"with workers" want:"the API client id of your Jumio account, printable and without a colon" help:"API client id, also the Basic user name; JUMIO_CLIENT_ID_AMER_1 and so on override it for one data center"`
 	ClientSecret string `env:"JUMIO_CLIENT_SECRET" need:"with workers" secret:"yes" want:"the API client secret of your Jumio account, printable" help:"API client secret, also the Basic password; JUMIO_CLIENT_SECRET_AMER_1 and so on override it for one data center"`
 	// DataCenters is keyed by the data center as it stands in a host name ("amer-1").
 	DataCenters map[string]Credentials `env:"-"`
 	// Auth is oauth2 or basic.
-	Auth      string `env:"JUMIO_AUTH" envDefault:"oauth2" want:"oauth2 or basic" help:"how requests to Jumio are authorised: oauth2 or basic"`
+	Auth      string `env:"JUMIO_AUTH" envDefault:"oauth2" want:"oauth2 or basic" help:"how requests to Jumio are authorized: oauth2 or basic"`
 	UserAgent string `env:"JUMIO_USER_AGENT" need:"with workers" want:"printable ASCII such as YourCompany YourApp/v1.0" help:"User-Agent that Jumio demands: YourCompany YourApp/v1.0"`
 	// TokenURL and RetrievalURL are scheme and host only; nil for Jumio's own, by data center.
-	TokenURL     *url.URL `env:"JUMIO_TOKEN_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"scheme and host of a private or test endpoint for tokens, for every data center; empty for Jumio's own"`
-	RetrievalURL *url.URL `env:"JUMIO_RETRIEVAL_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"scheme and host of a private or test endpoint for retrieval, for every data center; empty for Jumio's own"`
+	TokenURL     *url.URL `env:"JUMIO_TOKEN_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for tokens, for every data center; empty for Jumio's own"`
+	RetrievalURL *url.URL `env:"JUMIO_RETRIEVAL_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for retrieval, for every data center; empty for Jumio's own"`
 
 	// OpenTelemetry's own variables, with the meanings and defaults of its
-	// specification ("OTLP Exporter", "SDK environment variables"). Tracing makes
-	// of them what takes effect; those with TRACES in the name go before the others.
+	// specification ("OTLP Exporter", "SDK environment variables"). Tracing combines
+	// them; those with TRACES in the name override the others.
 	OTLPEndpoint       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" want:"a URL such as http://collector:4318, without user information, query and fragment" help:"OpenTelemetry collector that traces are sent to, over HTTP with /v1/traces appended; empty for no tracing"`
-	OTLPTracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" want:"a URL such as http://collector:4318/v1/traces, without user information, query and fragment" help:"goes before OTEL_EXPORTER_OTLP_ENDPOINT, and is taken as it is"`
-	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf" want:"http/protobuf, http/json or grpc" help:"how traces are sent: http/protobuf, http/json or grpc"`
-	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" want:"http/protobuf, http/json or grpc" help:"goes before OTEL_EXPORTER_OTLP_PROTOCOL"`
+	OTLPTracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" want:"a URL such as http://collector:4318/v1/traces, without user information, query and fragment" help:"overrides OTEL_EXPORTER_OTLP_ENDPOINT, and is used as it is"`
+	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf" want:"http/protobuf, the only protocol supported (most collectors take it on port 4318)" help:"how traces are sent; only http/protobuf is supported"`
+	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" want:"http/protobuf, the only protocol supported (most collectors take it on port 4318)" help:"overrides OTEL_EXPORTER_OTLP_PROTOCOL"`
 	// OTLPHeaders and OTLPTracesHeaders are secrets.
 	OTLPHeaders       string `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"headers for the collector, name=value separated by commas; treated as a secret"`
-	OTLPTracesHeaders string `env:"OTEL_EXPORTER_OTLP_TRACES_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"goes before OTEL_EXPORTER_OTLP_HEADERS; treated as a secret"`
+	OTLPTracesHeaders string `env:"OTEL_EXPORTER_OTLP_TRACES_HEADERS" secret:"yes" want:"name=value pairs separated by commas, the values percent-encoded, such as api-key=abc" help:"overrides OTEL_EXPORTER_OTLP_HEADERS; treated as a secret"`
 	// OTLPTimeout and OTLPTracesTimeout are in milliseconds; 0 in the latter for unset.
 	OTLPTimeout       int    `env:"OTEL_EXPORTER_OTLP_TIMEOUT" envDefault:"10000" want:"a whole number of milliseconds from 1 to 3600000" help:"how long one export may take, in milliseconds"`
-	OTLPTracesTimeout int    `env:"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" want:"a whole number of milliseconds from 1 to 3600000" help:"goes before OTEL_EXPORTER_OTLP_TIMEOUT"`
-	TracesExporter    string `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp" want:"otlp or none" help:"none: no tracing"`
-	TracesSampler     string `env:"OTEL_TRACES_SAMPLER" envDefault:"parentbased_always_on" want:"always_on, always_off, traceidratio, or one of them after parentbased_" help:"which traces are sent; the same on every instance"`
-	TracesSamplerArg  string `env:"OTEL_TRACES_SAMPLER_ARG" want:"a number from 0 to 1, such as 0.1" help:"the share of the traces for traceidratio; empty for all"`
+	OTLPTracesTimeout int    `env:"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" want:"a whole number of milliseconds from 1 to 3600000" help:"overrides OTEL_EXPORTER_OTLP_TIMEOUT"`
+	TracesExporter    string `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp" want:"otlp or none" help:"none disables tracing"`
+	TracesSampler     string `env:"OTEL_TRACES_SAMPLER" envDefault:"parentbased_always_on" want:"always_on, always_off, traceidratio, or one of them after parentbased_" help:"which traces are sent; set it alike on every instance"`
+	TracesSamplerArg  string `env:"OTEL_TRACES_SAMPLER_ARG" want:"a number from 0 to 1, such as 0.1" help:"share of the traces for traceidratio; empty for all"`
 	ServiceName       string `env:"OTEL_SERVICE_NAME" want:"a name" help:"the service's name in traces; empty for service.name in OTEL_RESOURCE_ATTRIBUTES, or callbackd"`
-	ResourceAttrs     string `env:"OTEL_RESOURCE_ATTRIBUTES" want:"name=value pairs separated by commas, the values percent-encoded, such as deployment.environment.name=prod" help:"what is said of the instance in traces, name=value separated by commas"`
-	SDKDisabled       bool   `env:"OTEL_SDK_DISABLED" envDefault:"false" want:"true or false" help:"true: no tracing"`
+	ResourceAttrs     string `env:"OTEL_RESOURCE_ATTRIBUTES" want:"name=value pairs separated by commas, the values percent-encoded, such as deployment.environment.name=prod" help:"attributes of the instance in traces, name=value separated by commas"`
+	SDKDisabled       bool   `env:"OTEL_SDK_DISABLED" envDefault:"false" want:"true or false" help:"true disables tracing"`
 
 	// values holds the text of each variable as it took effect.
 	values map[string]string
 }
 
-// Credentials are an API client's id and secret. Both are set.
+// Credentials are an API client's id and secret; both are set.
 type Credentials struct {
 	ClientID     string
 	ClientSecret string
@@ -134,12 +134,12 @@ func Load(environ []string) (*Config, error) {
 	return c, nil
 }
 
-// Lookup returns the value of one variable, its default if it is unset, and ""
-// if it has none. It looks at no other variable, so commands that need one or
-// two do not demand the rest. Its error is an [*Error] of one line.
+// Lookup returns the value of one variable, or its default, or "". It ignores the
+// others, so that a command needs only the variables it uses. Its error is an
+// [*Error] of one line.
 func Lookup(environ []string, name string) (string, error) {
 	if !slices.ContainsFunc(Variables(), func(v Variable) bool { return v.Name == name }) {
-		return "", fmt.Errorf("config: no variable is named %s", name)
+		return "", fmt.Errorf("config: unknown variable %s", name)
 	}
 	c, p := read(environ)
 	if err := p.only(name); err != nil {
@@ -158,7 +158,7 @@ func RetrievalDelays(environ []string) ([]time.Duration, error) {
 func Require(environ []string, name string) (string, error) {
 	value, err := Lookup(environ, name)
 	if err == nil && value == "" {
-		return "", &Error{Lines: []string{missing(name)}}
+		return "", &Error{Lines: []string{name + " " + missing(name)}}
 	}
 	return value, err
 }

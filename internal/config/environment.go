@@ -26,8 +26,11 @@ var dataCenterName = regexp.MustCompile(`^(JUMIO_CLIENT_ID|JUMIO_CLIENT_SECRET)_
 // name begins with callbackd.
 var serviceLink = regexp.MustCompile(`^CALLBACKD(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// dataCenterVariable returns the general variable that name overrides for one
-// data center, "" if it is no such name.
+// serviceAddress matches the value of Kubernetes' CALLBACKD_PORT=tcp://10.0.0.1:80.
+var serviceAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+
+// dataCenterVariable returns the general variable that name overrides for one data
+// center, or "".
 func dataCenterVariable(name string) string {
 	if m := dataCenterName.FindStringSubmatch(name); m != nil && m[2] != "FILE" {
 		return m[1]
@@ -35,18 +38,18 @@ func dataCenterVariable(name string) string {
 	return ""
 }
 
-// environmentForm is how a data center stands in a variable's name.
+// environmentForm turns amer-1 into AMER_1.
 func environmentForm(dataCenter string) string {
 	return strings.ReplaceAll(strings.ToUpper(dataCenter), "-", "_")
 }
 
-// hostForm is how a data center stands in a host name.
+// hostForm turns AMER_1 into amer-1.
 func hostForm(environmentForm string) string {
 	return strings.ReplaceAll(strings.ToLower(environmentForm), "_", "-")
 }
 
-// resolve returns the values of the known variables, files read, blanks around
-// what is no secret trimmed. A variable that is empty counts as not set.
+// resolve returns the values of the known variables. It reads files, and trims blanks
+// around whatever is not a secret. An empty variable counts as unset.
 func resolve(environ []string, p *problems) map[string]string {
 	values := map[string]string{}
 	all := env.ToMap(environ)
@@ -59,7 +62,7 @@ func resolve(environ []string, p *problems) map[string]string {
 		value := all[key]
 		if isFile {
 			if all[name] != "" {
-				p.say(name, "is set twice, also as "+key+", want only one of them")
+				p.say(name, "is set twice, also as "+key+", want only one")
 				continue
 			}
 			var err error
@@ -77,7 +80,7 @@ func resolve(environ []string, p *problems) map[string]string {
 }
 
 func readFile(path string) (string, error) {
-	content, err := os.ReadFile(path) // reading the file that the operator names is the purpose
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
@@ -88,8 +91,8 @@ func readFile(path string) (string, error) {
 	return value, nil
 }
 
-// fileDetail says which file and why; not which for a secret, because somebody
-// may have put the secret itself where the path belongs.
+// fileDetail says which file and why. It leaves out the path of a secret's file,
+// because somebody may have put the secret itself there.
 func fileDetail(v Variable, path string, err error) string {
 	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathError.Err
@@ -100,9 +103,9 @@ func fileDetail(v Variable, path string, err error) string {
 	return fmt.Sprintf(", %s (%v)", quote(path), err)
 }
 
-// addUnknown reports names that are very likely misspelt: any unknown one that
-// begins with CALLBACKD_, and those beginning with JUMIO_ that are near to one
-// of ours (others may belong to other programs). Values are never shown.
+// addUnknown reports names that are probably misspelt: every unknown one that begins
+// with CALLBACKD_, and one that begins with JUMIO_ if it resembles one of ours (the
+// rest may belong to other programs). Values are never shown.
 func (p *problems) addUnknown(environ []string) {
 	all := env.ToMap(environ)
 	for _, key := range slices.Sorted(maps.Keys(all)) {
@@ -112,30 +115,24 @@ func (p *problems) addUnknown(environ []string) {
 		}
 		switch nearest := nearestName(name); {
 		case strings.HasPrefix(name, "CALLBACKD_"):
-			if serviceLink.MatchString(name) || isServicePort(name, all[key]) {
+			if serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceAddress.MatchString(all[key]) {
 				continue
 			}
 			if nearest == "" {
-				p.say(name, "is not known, want a name that `callbackd serve --help` lists")
+				p.say(name, "is unknown, want a name that `callbackd serve --help` lists")
 			} else {
-				p.say(name, "is not known, want "+nearest+" perhaps")
+				p.say(name, "is unknown, did you mean "+nearest+"?")
 			}
 		case strings.HasPrefix(name, clientID+"_"), strings.HasPrefix(name, clientSecret+"_"):
-			p.say(name, "is not known, want the data center in upper case, such as "+clientID+"_AMER_1")
+			p.say(name, "is unknown, want the data center in upper case, such as "+clientID+"_AMER_1")
 		case strings.HasPrefix(name, "JUMIO_") && nearest != "":
-			p.say(name, "is not known, want "+nearest+" perhaps")
+			p.say(name, "is unknown, did you mean "+nearest+"?")
 		}
 	}
 }
 
-// isServicePort tells Kubernetes' CALLBACKD_PORT=tcp://10.0.0.1:80 from a
-// misspelt setting.
-func isServicePort(name, value string) bool {
-	return strings.HasSuffix(name, "_PORT") && regexp.MustCompile(`^(tcp|udp|sctp)://`).MatchString(value)
-}
-
-// nearestName returns the known name that name was probably meant to be, "" if
-// none is near. A prefix CALLBACKD_ before one of the other names is near too.
+// nearestName returns the known name that name was probably meant to be, or "". One of
+// the other names with the prefix CALLBACKD_ is near too.
 func nearestName(name string) string {
 	best, bestDistance := "", max(2, len(name)/6)+1
 	for _, v := range Variables() {

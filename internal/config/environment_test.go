@@ -13,15 +13,15 @@ import (
 // meant, and its value is never shown.
 func TestMisspelt(t *testing.T) {
 	for name, want := range map[string]string{
-		"CALLBACKD_LISTN":                    "CALLBACKD_LISTN is not known, want CALLBACKD_LISTEN perhaps",
-		"CALLBACKD_TRUSTED_PROXY":            "CALLBACKD_TRUSTED_PROXY is not known, want CALLBACKD_TRUSTED_PROXIES perhaps",
-		"CALLBACKD_USER_REFERENCE_KEYS_FILE": "CALLBACKD_USER_REFERENCE_KEYS is not known, want CALLBACKD_USER_REFERENCE_KEY perhaps",
-		"CALLBACKD_DATABASE_URL":             "CALLBACKD_DATABASE_URL is not known, want DATABASE_URL perhaps",
-		"CALLBACKD_JUMIO_CLIENT_ID":          "CALLBACKD_JUMIO_CLIENT_ID is not known, want JUMIO_CLIENT_ID perhaps",
-		"CALLBACKD_PORT":                     "CALLBACKD_PORT is not known, want a name that `callbackd serve --help` lists",
-		"CALLBACKD_BANANA":                   "CALLBACKD_BANANA is not known, want a name that `callbackd serve --help` lists",
-		"JUMIO_RETRIVAL_URL":                 "JUMIO_RETRIVAL_URL is not known, want JUMIO_RETRIEVAL_URL perhaps",
-		"JUMIO_CLIENT_ID_amer-1":             "JUMIO_CLIENT_ID_amer-1 is not known, want the data center in upper case, such as JUMIO_CLIENT_ID_AMER_1",
+		"CALLBACKD_LISTN":                    "CALLBACKD_LISTN is unknown, did you mean CALLBACKD_LISTEN?",
+		"CALLBACKD_TRUSTED_PROXY":            "CALLBACKD_TRUSTED_PROXY is unknown, did you mean CALLBACKD_TRUSTED_PROXIES?",
+		"CALLBACKD_USER_REFERENCE_KEYS_FILE": "CALLBACKD_USER_REFERENCE_KEYS is unknown, did you mean CALLBACKD_USER_REFERENCE_KEY?",
+		"CALLBACKD_DATABASE_URL":             "CALLBACKD_DATABASE_URL is unknown, did you mean DATABASE_URL?",
+		"CALLBACKD_JUMIO_CLIENT_ID":          "CALLBACKD_JUMIO_CLIENT_ID is unknown, did you mean JUMIO_CLIENT_ID?",
+		"CALLBACKD_PORT":                     "CALLBACKD_PORT is unknown, want a name that `callbackd serve --help` lists",
+		"CALLBACKD_BANANA":                   "CALLBACKD_BANANA is unknown, want a name that `callbackd serve --help` lists",
+		"JUMIO_RETRIVAL_URL":                 "JUMIO_RETRIVAL_URL is unknown, did you mean JUMIO_RETRIEVAL_URL?",
+		"JUMIO_CLIENT_ID_amer-1":             "JUMIO_CLIENT_ID_amer-1 is unknown, want the data center in upper case, such as JUMIO_CLIENT_ID_AMER_1",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff([]string{want}, lines(t, with(name+"=hunter4"))); diff != "" {
@@ -60,7 +60,7 @@ func TestFile(t *testing.T) {
 	put("JUMIO_RETRIEVAL_URL", "https://r.example")
 	put("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
 	put("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/in")
-	put("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
+	put("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
 	put("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a")
 	put("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=b")
 	put("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2000")
@@ -92,7 +92,7 @@ func TestWrongFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ assignment, want string }{
-		"both":            {"DATABASE_URL_FILE=" + empty, "DATABASE_URL is set twice, also as DATABASE_URL_FILE, want only one of them"},
+		"both":            {"DATABASE_URL_FILE=" + empty, "DATABASE_URL is set twice, also as DATABASE_URL_FILE, want only one"},
 		"missing":         {"CALLBACKD_WORKERS_FILE=/nonexistent", `CALLBACKD_WORKERS cannot be read from the file that CALLBACKD_WORKERS_FILE names, "/nonexistent" (no such file or directory), want a readable file that holds a whole number from 0 to 1000`},
 		"empty":           {"CALLBACKD_USER_REFERENCE_KEY_FILE=" + empty, "CALLBACKD_USER_REFERENCE_KEY cannot be read from the file that CALLBACKD_USER_REFERENCE_KEY_FILE names (it is empty), want a readable file that holds a key"},
 		"secret not path": {"CALLBACKD_USER_REFERENCE_KEY_FILE=hunter6", "CALLBACKD_USER_REFERENCE_KEY cannot be read from the file that CALLBACKD_USER_REFERENCE_KEY_FILE names (no such file or directory), want a readable file that holds a key"},
@@ -113,7 +113,7 @@ func TestLookup(t *testing.T) {
 		"default": {"CALLBACKD_LISTEN", ":8080", ""},
 		"unset":   {"DATABASE_URL", "", ""},
 		"wrong":   {"CALLBACKD_WORKERS", "", `CALLBACKD_WORKERS is "none", want a whole number from 0 to 1000`},
-		"unknown": {"CALLBACKD_BANANA", "", "config: no variable is named CALLBACKD_BANANA"},
+		"unknown": {"CALLBACKD_BANANA", "", "config: unknown variable CALLBACKD_BANANA"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Lookup(environ, test.variable)

@@ -28,13 +28,13 @@ func (p *problems) say(name, text string) {
 	}
 }
 
-// wrong says that a variable's value, or one item of it, is not right.
+// wrong reports that a variable's value, or one item of it, is invalid.
 func (p *problems) wrong(name string, item ...string) {
 	v, _ := variable(name)
 	value := p.values[name]
 	switch {
 	case v.Secret, strings.Contains(value, "@"): // user:password@host
-		p.say(name, "is not right (its value is not shown), want "+v.want)
+		p.say(name, "is invalid (its value is not shown), want "+v.want)
 	case len(item) > 0:
 		p.say(name, "has "+quote(item[0])+" in it, want "+v.want)
 	default:
@@ -42,7 +42,7 @@ func (p *problems) wrong(name string, item ...string) {
 	}
 }
 
-// quote keeps a value on one line, and the line readable.
+// quote keeps a value on one line, and short.
 func quote(value string) string {
 	const limit = 100
 	if len(value) > limit {
@@ -51,10 +51,10 @@ func quote(value string) string {
 	return fmt.Sprintf("%q", value)
 }
 
-// missing is the line for a required variable that is not set.
+// missing is the problem of a required variable that is unset.
 func missing(name string) string {
 	v, _ := variable(name)
-	return name + " is missing, want " + v.want
+	return "is missing, want " + v.want
 }
 
 // only returns the problem of one variable, nil if it has none.
@@ -84,8 +84,8 @@ func (p *problems) err() error {
 	return &Error{Lines: lines}
 }
 
-// read parses environ and checks each variable on its own. A value that cannot
-// be parsed leaves the default in place, so that later checks do not stumble.
+// read parses environ and checks each variable on its own. A value that cannot be
+// parsed leaves the default in place, so that later checks do not fail as well.
 func read(environ []string) (*Config, *problems) {
 	p := &problems{lines: map[string]string{}}
 	p.values = resolve(environ, p)
@@ -101,8 +101,8 @@ func read(environ []string) (*Config, *problems) {
 	return c, p
 }
 
-// parse lets caarlos0/env fill c and translates its errors, whose texts would
-// show values and speak of Go fields.
+// parse has caarlos0/env fill c. It translates the errors, which would show values
+// and name Go fields.
 func (p *problems) parse(c *Config, values map[string]string) {
 	err := env.ParseWithOptions(c, env.Options{Environment: values, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[[]netip.Prefix]():  list(parsePrefix),
@@ -114,7 +114,7 @@ func (p *problems) parse(c *Config, values map[string]string) {
 	for _, err := range all.Errors {
 		failure, ok := errors.AsType[env.ParseError](err)
 		if !ok {
-			panic(err) // a tag of Config is wrong: no input leads here
+			panic(err) // a tag of Config is wrong, whatever the input
 		}
 		i := slices.IndexFunc(Variables(), func(v Variable) bool { return v.field == failure.Name })
 		name := Variables()[i].Name
@@ -157,8 +157,8 @@ func parseName(item string) (string, error) {
 	return strings.ToLower(item), nil
 }
 
-// parsePrefix reads a CIDR or an address. IPv4-mapped IPv6 becomes IPv4, since
-// that is how client addresses are compared.
+// parsePrefix reads a CIDR or an address. IPv4-mapped IPv6 becomes IPv4, the form in
+// which client addresses are compared.
 func parsePrefix(item string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(item); err == nil {
 		if addr.Zone() != "" {

@@ -12,17 +12,14 @@ import (
 
 // Tracing says where the spans go, and of which traces.
 type Tracing struct {
-	// Endpoint is the complete URL over HTTP; of one for gRPC only scheme and
-	// host count.
+	// Endpoint is the complete URL.
 	Endpoint string
-	// Protocol is http/protobuf, http/json or grpc.
-	Protocol string
 	// Headers go with each export. Secrets.
 	Headers map[string]string
 	// Timeout bounds one export.
 	Timeout time.Duration
 	// Sampler is always_on, always_off or traceidratio, or one of them after
-	// parentbased_. SampleRatio is from 0 to 1, and of meaning to traceidratio only.
+	// parentbased_. SampleRatio, from 0 to 1, is for traceidratio only.
 	Sampler     string
 	SampleRatio float64
 	// ResourceAttributes include service.name.
@@ -34,41 +31,36 @@ const (
 	defaultServiceName = "callbackd"
 )
 
-// Tracing returns what takes effect of OpenTelemetry's variables; nil when
-// there is no tracing.
+// Tracing returns what OpenTelemetry's variables amount to; nil when tracing is
+// off.
 func (c *Config) Tracing() *Tracing {
 	endpoint := cmp.Or(c.OTLPTracesEndpoint, c.OTLPEndpoint)
 	if endpoint == "" || c.SDKDisabled || c.TracesExporter == "none" {
 		return nil
 	}
-	protocol := cmp.Or(c.OTLPTracesProtocol, c.OTLPProtocol)
-	if c.OTLPTracesEndpoint == "" && protocol != "grpc" {
+	if c.OTLPTracesEndpoint == "" {
 		endpoint = strings.TrimRight(endpoint, "/") + "/v1/traces"
 	}
-	// Checked by checkTracing: none of the three fails.
+	// checkTracing has checked them: none of the three fails.
 	headers, _ := parsePairs(cmp.Or(c.OTLPTracesHeaders, c.OTLPHeaders))
 	attributes, _ := parsePairs(c.ResourceAttrs)
 	ratio, _ := strconv.ParseFloat(cmp.Or(c.TracesSamplerArg, "1"), 64)
 	attributes[serviceNameKey] = cmp.Or(c.ServiceName, attributes[serviceNameKey], defaultServiceName)
 	return &Tracing{
-		Endpoint: endpoint, Protocol: protocol, Headers: headers,
+		Endpoint: endpoint, Headers: headers,
 		Timeout: time.Duration(cmp.Or(c.OTLPTracesTimeout, c.OTLPTimeout)) * time.Millisecond,
 		Sampler: c.TracesSampler, SampleRatio: ratio, ResourceAttributes: attributes,
 	}
 }
 
-// checkTracing looks at OpenTelemetry's variables, whether tracing is on or not.
+// checkTracing checks OpenTelemetry's variables, whether tracing is on or not.
 func (c *Config) checkTracing(p *problems) {
-	ensure := func(ok bool, name string) {
-		if !ok {
-			p.wrong(name)
-		}
-	}
-	protocols := []string{"http/protobuf", "http/json", "grpc"}
+	ensure := p.ensure
+	const protocol = "http/protobuf"
 	ensure(validCollector(c.OTLPEndpoint), "OTEL_EXPORTER_OTLP_ENDPOINT")
 	ensure(validCollector(c.OTLPTracesEndpoint), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-	ensure(slices.Contains(protocols, c.OTLPProtocol), "OTEL_EXPORTER_OTLP_PROTOCOL")
-	ensure(c.OTLPTracesProtocol == "" || slices.Contains(protocols, c.OTLPTracesProtocol), "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+	ensure(c.OTLPProtocol == protocol || c.OTLPTracesProtocol != "", "OTEL_EXPORTER_OTLP_PROTOCOL")
+	ensure(c.OTLPTracesProtocol == protocol || c.OTLPTracesProtocol == "", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 	ensure(validHeaders(c.OTLPHeaders), "OTEL_EXPORTER_OTLP_HEADERS")
 	ensure(validHeaders(c.OTLPTracesHeaders), "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 	const mostMilliseconds = 3600_000
@@ -85,7 +77,7 @@ func (c *Config) checkTracing(p *problems) {
 	ensure(err == nil, "OTEL_RESOURCE_ATTRIBUTES")
 }
 
-// validCollector tells whether endpoint is nothing or a URL that an exporter
+// validCollector reports whether endpoint is empty or a URL that the exporter
 // takes as it is.
 func validCollector(endpoint string) bool {
 	if endpoint == "" {
@@ -107,7 +99,7 @@ func validHeaders(list string) bool {
 }
 
 // parsePairs reads name=value pairs separated by commas, their values
-// percent-encoded. Its error holds nothing of them. The map is never nil.
+// percent-encoded. Its error quotes none of them. The map is never nil.
 func parsePairs(list string) (map[string]string, error) {
 	pairs := map[string]string{}
 	if strings.TrimSpace(list) == "" {

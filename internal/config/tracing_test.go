@@ -17,7 +17,7 @@ func TestTracing(t *testing.T) {
 	)
 	changed := func(change func(*Tracing)) *Tracing {
 		want := &Tracing{
-			Endpoint: "http://collector:4318/v1/traces", Protocol: "http/protobuf", Headers: map[string]string{}, Timeout: 10 * time.Second,
+			Endpoint: "http://collector:4318/v1/traces", Headers: map[string]string{}, Timeout: 10 * time.Second,
 			Sampler: "parentbased_always_on", SampleRatio: 1, ResourceAttributes: map[string]string{"service.name": "callbackd"},
 		}
 		change(want)
@@ -28,19 +28,14 @@ func TestTracing(t *testing.T) {
 		want    *Tracing
 	}{
 		"off by default":         {nil, nil},
-		"off without endpoint":   {[]string{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_SERVICE_NAME=x"}, nil},
+		"off without endpoint":   {[]string{"OTEL_EXPORTER_OTLP_HEADERS=a=b", "OTEL_SERVICE_NAME=x"}, nil},
 		"disabled":               {[]string{endpoint, "OTEL_SDK_DISABLED=true"}, nil},
 		"no exporter":            {[]string{endpoint, "OTEL_TRACES_EXPORTER=none"}, nil},
 		"endpoint alone":         {[]string{endpoint}, changed(func(*Tracing) {})},
 		"endpoint with a path":   {[]string{endpoint + "/otlp/"}, changed(func(w *Tracing) { w.Endpoint = "http://collector:4318/otlp/v1/traces" })},
 		"traces' endpoint alone": {[]string{traces}, changed(func(w *Tracing) { w.Endpoint = "https://traces.example" })},
 		"traces' endpoint first": {[]string{endpoint, traces + "/in"}, changed(func(w *Tracing) { w.Endpoint = "https://traces.example/in" })},
-		"grpc": {[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, changed(func(w *Tracing) {
-			w.Endpoint, w.Protocol = "http://collector:4318", "grpc"
-		})},
-		"traces' protocol first": {[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/json"}, changed(func(w *Tracing) {
-			w.Protocol = "http/json"
-		})},
+		"traces' protocol first": {[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"}, changed(func(*Tracing) {})},
 		"headers": {[]string{endpoint, "OTEL_EXPORTER_OTLP_HEADERS=api-key=a%20b, x = y=z "}, changed(func(w *Tracing) {
 			w.Headers = map[string]string{"api-key": "a b", "x": "y=z"}
 		})},
@@ -72,6 +67,14 @@ func TestTracing(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestUnsupportedProtocol: the line names what is supported.
+func TestUnsupportedProtocol(t *testing.T) {
+	want := `OTEL_EXPORTER_OTLP_PROTOCOL is "grpc", want http/protobuf, the only protocol supported (most collectors take it on port 4318)`
+	if diff := cmp.Diff([]string{want}, lines(t, with("OTEL_EXPORTER_OTLP_PROTOCOL=grpc"))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

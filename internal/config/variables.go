@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -13,7 +14,7 @@ import (
 type Variable struct {
 	// Name is without the suffix _FILE, which every variable accepts.
 	Name string
-	// Default is in the form in which the variable is set; "" for none.
+	// Default is the default as an operator would set it, or "".
 	Default string
 	// Required is "always", "with workers" or "".
 	Required string
@@ -23,11 +24,11 @@ type Variable struct {
 	Meaning string
 
 	field string // its name in Config
-	want  string // what a right value looks like
+	want  string // what a valid value looks like
 }
 
-// Variables returns all variables, in the order in which they are documented.
-// Those of single data centers are left out: their names are open.
+// Variables returns all variables in their documented order, without those of single
+// data centers, whose number is unlimited.
 func Variables() []Variable {
 	var all []Variable
 	for f := range reflect.TypeFor[Config]().Fields() {
@@ -48,7 +49,7 @@ func Variables() []Variable {
 	return all
 }
 
-// variable finds a variable by name; the data centers' take after the general ones.
+// variable finds a variable by name. A data center's is like the general one.
 func variable(name string) (Variable, bool) {
 	for _, v := range Variables() {
 		if v.Name == name || dataCenterVariable(name) == v.Name {
@@ -62,14 +63,14 @@ func variable(name string) (Variable, bool) {
 // Usage describes all variables in lines for a terminal.
 func Usage() string {
 	var b strings.Builder
-	b.WriteString("Environment (each also as NAME_FILE: the value is that file's content; empty counts as unset):\n")
+	b.WriteString("Environment (or NAME_FILE, the name of a file that holds the value; empty counts as unset):\n")
 	for _, v := range Variables() {
 		fmt.Fprintf(&b, "  %s%s\n      %s\n", v.Name, v.note(), v.Meaning)
 	}
 	return b.String()
 }
 
-// note says what holds when the variable is not set.
+// note says what applies when the variable is unset.
 func (v Variable) note() string {
 	switch {
 	case v.Required == "always":
@@ -85,7 +86,8 @@ func (v Variable) note() string {
 
 // Effective returns NAME=value of every variable, in the order of [Variables],
 // each data center's after JUMIO_CLIENT_SECRET. A secret that is set shows as
-// [redacted], an optional variable that is not set as nothing.
+// [redacted], but DATABASE_URL shows where it leads. An unset optional variable has
+// no value.
 func (c *Config) Effective() []string {
 	var lines []string
 	for _, v := range Variables() {
@@ -106,10 +108,12 @@ func (c *Config) Effective() []string {
 func (c *Config) assignment(v Variable) string {
 	value := c.values[v.Name]
 	switch {
+	case v.field == "DatabaseURL":
+		value = showDatabase(value)
 	case v.Secret && value != "":
-		value = "[redacted]"
+		value = redacted
 	case strings.ContainsFunc(value, unicode.IsControl):
-		value = fmt.Sprintf("%q", value) // so that it stays one line
+		value = strconv.Quote(value) // keeps it on one line
 	}
 	return v.Name + "=" + value
 }

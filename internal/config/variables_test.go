@@ -19,7 +19,7 @@ func TestEffective(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `DATABASE_URL=[redacted]
+	want := `DATABASE_URL=host=db.example port=5432 dbname=callbackd user=app password=[redacted]
 CALLBACKD_LISTEN=:8080
 CALLBACKD_ADMIN_LISTEN=127.0.0.1:9090
 CALLBACKD_CALLBACK_PATH=[redacted]

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// pollInterval is how often a condition is looked at.
+// pollInterval is how often a condition is checked.
 const pollInterval = 100 * time.Millisecond
 
 // eventually waits until condition returns nil, and fails the test with the

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// composePatience is how long a container may take for what should take some
-	// seconds, on a busy machine.
+	// composePatience is how long a container may take on a busy machine for a few
+	// seconds' work.
 	composePatience = 4 * time.Minute
 	// composeImage stays on the machine, so that the next build finds its layers.
 	composeImage   = "callbackd-deploytest"
@@ -31,8 +31,8 @@ const (
 	composeCommit  = "0123456789abcdef"
 )
 
-// composeStack is docker-compose.yml under a project name, on ports, in a subnet
-// and with secrets that are the test's own.
+// composeStack is docker-compose.yml with the test's own project name, ports,
+// subnet and secrets.
 type composeStack struct {
 	t       *testing.T
 	command []string // that of Compose: v2's or v1's
@@ -48,7 +48,7 @@ type composeStack struct {
 	client              http.Client // believes nginx's certificate
 }
 
-// newComposeStack starts nothing yet. Its end removes all that was started.
+// newComposeStack starts nothing yet. The end of the test removes all that was started.
 func newComposeStack(t *testing.T) *composeStack {
 	t.Helper()
 	s := &composeStack{
@@ -140,7 +140,7 @@ func composeFreePort(t *testing.T) string {
 	return port
 }
 
-// composeChecked tells what was looked at and found right.
+// composeChecked logs a successful check.
 func composeChecked(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if !t.Failed() {
@@ -155,7 +155,7 @@ func (s *composeStack) compose(t *testing.T, args ...string) string {
 	return composeRun(t, s.environ, s.command[0], append(s.command[1:len(s.command):len(s.command)], args...)...)
 }
 
-// remove takes down all that was started, and demands that nothing is left.
+// remove takes everything down, and demands that nothing is left.
 func (s *composeStack) remove() {
 	if s.t.Failed() {
 		s.t.Logf("the ends of the logs:\n%s", s.compose(s.t, "--profile", "monitoring", "logs", "--no-color", "--tail", "30"))

@@ -22,6 +22,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"callbackd/internal/sandbox"
+	"callbackd/internal/workflow"
 )
 
 const (
@@ -134,8 +135,8 @@ func composeSum(t *testing.T, path string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// checkUp: `up` ends well, everything gets healthy, and each was started after
-// what it stands on.
+// checkUp: `up` ends well, everything gets healthy, and each was started after what
+// it depends on.
 func (s *composeStack) checkUp(t *testing.T) {
 	s.compose(t, "up", "-d")
 	containers := map[string]composeContainer{}
@@ -198,7 +199,7 @@ func (s *composeStack) checkConfinement(t *testing.T) {
 }
 
 // checkAddresses: nginx tells callbackd who calls, whatever the caller says, and
-// hides what is nobody's business.
+// passes on /readyz but nothing else that is not a callback.
 func (s *composeStack) checkAddresses(t *testing.T) {
 	id := s.postCallback(t, http.Header{"X-Forwarded-For": {"34.202.241.227"}})
 	if from := s.sourceOf(t, id); from != s.subnet+".1" {
@@ -217,12 +218,12 @@ func (s *composeStack) checkAddresses(t *testing.T) {
 		return nil
 	})
 	base, _, _ := strings.Cut(s.callbackURL, "/jumio/")
-	for _, path := range []string{"/jumio/callback", "/readyz", "/healthz", "/metrics", "/"} {
-		if code, _, _, err := s.send(http.MethodGet, base+path, "", nil); err != nil || code != http.StatusNotFound {
-			t.Errorf("GET %s through nginx: %d, %v, want 404", path, code, err)
+	for path, want := range map[string]int{"/readyz": 200, "/jumio/callback": 404, "/healthz": 404, "/metrics": 404, "/": 404} {
+		if code, _, _, err := s.send(http.MethodGet, base+path, "", nil); err != nil || code != want {
+			t.Errorf("GET %s through nginx: %d, %v, want %d", path, code, err, want)
 		}
 	}
-	composeChecked(t, "TLS at nginx, the callers' addresses behind it, a forged X-Forwarded-For without effect, 404 elsewhere")
+	composeChecked(t, "TLS at nginx, the callers' addresses behind it, a forged X-Forwarded-For without effect, /readyz answered, 404 elsewhere")
 }
 
 // postCallback posts a callback of its own through nginx, demands 200, waits until
@@ -279,8 +280,8 @@ func (s *composeStack) checkJourneys(t *testing.T) {
 	})
 	composeChecked(t, "with Postgres killed, callbacks are taken into the spools, and moved when it is back")
 
-	// A worker that lost Postgres in the wrong moment is taken over from within
-	// three minutes.
+	// The retrieval of a worker that lost Postgres at the wrong moment is taken over
+	// within three minutes.
 	const takeOver = 5 * time.Minute
 	var l sandbox.Ledger
 	eventually(t, composePatience+takeOver, func() (err error) {
@@ -313,7 +314,7 @@ func (s *composeStack) ledger(t *testing.T) (l sandbox.Ledger) {
 }
 
 // awaitAcknowledged waits until so many more callbacks are acknowledged. The
-// sandbox sends each once: none may fail, whatever is away.
+// sandbox sends each once: none may fail, whatever is down.
 func (s *composeStack) awaitAcknowledged(t *testing.T, more int) {
 	t.Helper()
 	want := s.ledger(t).Totals.CallbacksAcknowledged + more
@@ -415,7 +416,7 @@ func (s *composeStack) checkRestarts(t *testing.T) {
 	began := time.Now()
 	var final []string
 	for _, e := range s.startJourneys(t, 10) {
-		if e.Expected.State == sandbox.StateRetrieved {
+		if e.Expected.State == workflow.Retrieved {
 			final = append(final, e.WorkflowExecutionID)
 		}
 	}
@@ -433,8 +434,8 @@ func (s *composeStack) checkRestarts(t *testing.T) {
 	composeChecked(t, "%s were restarted one at a time, a callback was taken after each, and %d journeys were retrieved afterwards", strings.Join(services, ", "), len(final))
 }
 
-// checkMonitoring: Prometheus finds its targets and rules. Grafana is started
-// where its image is on the machine; no package could stand in for it.
+// checkMonitoring: Prometheus finds its targets and rules. Grafana is started only
+// where its image is on the machine; no package can replace it.
 func (s *composeStack) checkMonitoring(t *testing.T) {
 	s.compose(t, "--profile", "monitoring", "up", "-d", "prometheus")
 	eventually(t, composePatience, func() error {

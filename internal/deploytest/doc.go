@@ -1,5 +1,5 @@
-// Package deploytest tests what is in deploy, and what is released, with the
-// programs that read it. It holds tests and nothing else, and deploys nothing:
-// all that it starts is on this machine and ends with the test. What needs more
-// programs than `make test` has carries the build tag deploy.
+// Package deploytest tests deploy and the releases with the programs that read
+// them. It contains only tests and deploys nothing: everything it starts runs on
+// this machine and ends with the test. Tests that need more programs than `make
+// test` has carry the build tag deploy.
 package deploytest

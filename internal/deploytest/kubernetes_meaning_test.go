@@ -123,7 +123,7 @@ func (r *kubernetesRendered) wantProbed(w *kubernetesWorkload) {
 	}
 }
 
-// wantRoom: enough time to stop, memory to work, disk for the spool.
+// wantRoom: enough time to stop, memory, and disk for the spool.
 func (r *kubernetesRendered) wantRoom(w *kubernetesWorkload) {
 	r.t.Helper()
 	settings := r.settings(w)
@@ -138,7 +138,7 @@ func (r *kubernetesRendered) wantRoom(w *kubernetesWorkload) {
 	if err != nil {
 		r.t.Fatalf("%s: %v", w, err)
 	}
-	// docs/operations.md: where the garbage collector hurries, and half as much again.
+	// docs/operations.md: the size at which the garbage collector hurries, plus half of it.
 	if least := (160<<20 + 2*int64(c.Workers)*c.MaxImageBytes) * 3 / 2; memory < least {
 		r.t.Errorf("%s: %d bytes of memory, want at least %d", w, memory, least)
 	}
@@ -331,7 +331,7 @@ func (r *kubernetesRendered) peer(p kubernetesPeer) string {
 		}
 		return fmt.Sprintf("k8s-app=%s in %s", p.PodSelector.MatchLabels["k8s-app"], where)
 	}
-	// What the API server wants of a policy, and its schema does not say.
+	// What the API server demands of a policy beyond its schema.
 	block := netip.MustParsePrefix(p.IPBlock.CIDR)
 	for _, except := range p.IPBlock.Except {
 		if e := netip.MustParsePrefix(except); e != e.Masked() || e.Addr().Is4In6() || e.Bits() <= block.Bits() || !block.Contains(e.Addr()) {
@@ -437,8 +437,8 @@ func (r *kubernetesRendered) wantSelected() {
 }
 
 // wantScaled: at least two of each role. Receivers are scaled by load unless
-// they keep something, and a roll-out takes none of them away before its
-// successor is ready.
+// they keep something, and a roll-out removes none of them before its successor is
+// ready.
 func (r *kubernetesRendered) wantScaled() {
 	r.t.Helper()
 	hpa := r.get("HorizontalPodAutoscaler", "callbackd-receiver")
@@ -475,7 +475,7 @@ func (r *kubernetesRendered) wantScaled() {
 	}
 }
 
-// TestKubernetesConfig: the delivered binary accepts the environment of every
+// TestKubernetesConfig: the release binary accepts the environment of every
 // container that serves, and shows none of its secrets.
 func TestKubernetesConfig(t *testing.T) {
 	program := buildCallbackd(t)
@@ -502,7 +502,7 @@ func TestKubernetesConfig(t *testing.T) {
 	}
 }
 
-// TestKubernetesSecretsDocumented: the keys that are expected stand in the base's head.
+// TestKubernetesSecretsDocumented: the base's head lists the expected keys.
 func TestKubernetesSecretsDocumented(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(kubernetesDir, "base/kustomization.yaml"))
 	if err != nil {

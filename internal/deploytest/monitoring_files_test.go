@@ -20,8 +20,8 @@ const (
 	alertsFile    = "../../deploy/prometheus/alerts.yml"
 	dashboardFile = "../../deploy/grafana/dashboards/callbackd.json"
 	runbookFile   = "../../docs/runbook.md"
-	// runbookURL is where the links lead until somebody makes them theirs, as
-	// docs/monitoring.md says.
+	// runbookURL is where the links lead until the operator changes them, as
+	// deploy/prometheus/README.md says.
 	runbookURL = "https://github.com/YOUR-ORG/callbackd/blob/main/docs/runbook.md"
 )
 
@@ -53,7 +53,7 @@ func readAlerts(t *testing.T) []alertRule {
 	return rules
 }
 
-// readYAML refuses keys that the type does not have.
+// readYAML rejects keys that the type does not have.
 func readYAML(t *testing.T, path string, into any) {
 	t.Helper()
 	file, err := os.Open(path)
@@ -68,8 +68,8 @@ func readYAML(t *testing.T, path string, into any) {
 	}
 }
 
-// TestMonitoringAlerts: whoever is woken by an alert finds what happened, how bad
-// it is, and what to do.
+// TestMonitoringAlerts: an alert tells the person on call what happened, how bad it
+// is, and what to do.
 func TestMonitoringAlerts(t *testing.T) {
 	for _, rule := range readAlerts(t) {
 		if severity := rule.Labels["severity"]; severity != "critical" && severity != "warning" {
@@ -128,7 +128,7 @@ func TestMonitoringRunbook(t *testing.T) {
 }
 
 // TestMonitoringAlertsAreTested: of each alert there is a case in which it fires
-// and one in which it does not. That they are true is promtool's to say.
+// and one in which it does not. promtool runs them.
 func TestMonitoringAlertsAreTested(t *testing.T) {
 	paths, err := filepath.Glob("../../deploy/prometheus/*_test.yml")
 	if err != nil || len(paths) == 0 {
@@ -184,9 +184,9 @@ func TestMonitoringAlertsAreTested(t *testing.T) {
 	}
 }
 
-// The dashboard's JSON, as far as it is used here. What is not named in these
-// types is refused, so that a misspelt key does not go unnoticed: Grafana would
-// ignore it. The names are those of Grafana's dashboard schema.
+// The dashboard's JSON, as far as it is used here. Keys missing from these types
+// are rejected, so a misspelt key does not go unnoticed: Grafana would ignore it.
+// The names are those of Grafana's dashboard schema.
 type (
 	dashboard struct {
 		UID           string                    `json:"uid"`
@@ -423,8 +423,8 @@ func (p *dashboardPanel) field(refID, name string) (fieldConfig, error) {
 // units are those that the dashboard uses, all of them Grafana's.
 var units = []string{"none", "s", "percentunit", "bytes", "Bps"}
 
-// TestMonitoringDashboard: the dashboard is what Grafana understands, each panel
-// says what it shows, and links to alerts that there are.
+// TestMonitoringDashboard: Grafana understands the dashboard, each panel says what
+// it shows, and its links lead to existing alerts.
 func TestMonitoringDashboard(t *testing.T) {
 	d := readDashboard(t)
 	if d.SchemaVersion < 39 || d.UID == "" || d.Title == "" {
@@ -490,7 +490,7 @@ func checkPanel(t *testing.T, p *dashboardPanel) {
 	}
 }
 
-// checkGrid: no two panels overlap, and none stands out of the 24 columns.
+// checkGrid: no two panels overlap, and all fit the 24 columns.
 func checkGrid(t *testing.T, panels []dashboardPanel) {
 	t.Helper()
 	taken := map[[2]int]string{}

@@ -15,6 +15,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"callbackd/internal/doctest"
 )
 
 // series is what is exposed under one name, as label sets.
@@ -27,18 +29,19 @@ func TestMonitoringNames(t *testing.T) {
 	t.Parallel()
 	r := newMonitoringRig(t, 1, "0s,200ms,200ms")
 	r.sendJourneys(r.receivers[0], 3, 0, map[string]any{"kind": "passed-passport"})
-	// An address that the balancer names and that is a private one again is that
-	// of a second balancer, which nobody has declared.
+	// If the address that the balancer names is private again, it is a second,
+	// undeclared balancer.
 	for range 3 {
 		if code, err := r.receivers[0].post("10.0.0.7", "{}"); err != nil || code != http.StatusForbidden {
 			t.Fatalf("a balancer that is not declared is answered %d, %v", code, err)
 		}
 	}
 	var exposed map[string]series
+	documented := map[string]*dto.MetricFamily{}
 	r.await(func() error {
 		exposed = map[string]series{}
 		for _, i := range append(r.receivers, r.worker) {
-			if err := scrape(exposed, i); err != nil {
+			if err := scrape(exposed, documented, i); err != nil {
 				return err
 			}
 		}
@@ -83,7 +86,7 @@ func TestMonitoringNames(t *testing.T) {
 			t.Errorf("%s: %v", where, err)
 		}
 	}
-	checkDocumented(t, exposed)
+	checkDocumented(t, documented)
 }
 
 func (i *monitoredInstance) job() string {
@@ -94,7 +97,7 @@ func (i *monitoredInstance) job() string {
 }
 
 // scrape adds what an instance exposes, with the labels that Prometheus adds.
-func scrape(into map[string]series, i *monitoredInstance) error {
+func scrape(into map[string]series, all map[string]*dto.MetricFamily, i *monitoredInstance) error {
 	code, text, err := monitoringGet("http://" + i.admin + "/metrics")
 	if err != nil {
 		return err
@@ -107,6 +110,7 @@ func scrape(into map[string]series, i *monitoredInstance) error {
 	if err != nil {
 		return err
 	}
+	maps.Copy(all, families)
 	for name, family := range families {
 		for _, metric := range family.GetMetric() {
 			labels := map[string]string{"job": i.job(), "instance": i.name}
@@ -220,29 +224,53 @@ func checkLabels(exposed map[string]series, e metricsql.Expr, labels []string) e
 	return nil
 }
 
-// checkDocumented: docs/operations.md names every metric of callbackd's own, and
-// none that there is not.
-func checkDocumented(t *testing.T, exposed map[string]series) {
+// checkDocumented: the table in docs/operations.md is what is exposed, each
+// metric with the alerts that ask for it; docs/database.md has every code that a
+// label can take.
+func checkDocumented(t *testing.T, families map[string]*dto.MetricFamily) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/operations.md")
+	var b strings.Builder
+	b.WriteString("| metric | meaning | alerts |\n|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(families)) {
+		if !strings.HasPrefix(name, "callbackd_") {
+			continue
+		}
+		family := families[name]
+		shown := name
+		if labels := family.GetMetric()[0].GetLabel(); len(labels) > 0 && name != "callbackd_build_info" {
+			var names []string
+			for _, label := range labels {
+				names = append(names, label.GetName())
+			}
+			shown += "{" + strings.Join(names, ",") + "}"
+		}
+		b.WriteString(doctest.Row("`"+shown+"`", family.GetHelp(), strings.Join(alertsOf(t, name), ", ")))
+	}
+	doctest.Section(t, "../../docs/operations.md", "metrics", b.String())
+
+	codes, err := os.ReadFile("../../docs/database.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(text), "\n## Metrics\n")
-	table, _, _ = strings.Cut(table, "\n## ")
-	documented := map[string]bool{}
-	for _, match := range regexp.MustCompile("`(callbackd_[a-z_]+)").FindAllStringSubmatch(table, -1) {
-		documented[match[1]] = true
-	}
-	for name := range exposed {
-		name = regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
-		if strings.HasPrefix(name, "callbackd_") && !documented[name] {
-			t.Errorf("docs/operations.md does not name %s", name)
+	for _, name := range []string{"callbackd_refused_callbacks_total", "callbackd_retrieval_attempts_total"} {
+		for _, metric := range families[name].GetMetric() {
+			code := metric.GetLabel()[0].GetValue()
+			if !regexp.MustCompile("`(malformed: )?" + code + "`").Match(codes) {
+				t.Errorf("docs/database.md does not list %s, a value of %s", code, name)
+			}
 		}
 	}
-	for name := range documented {
-		if exposed[name] == nil && exposed[name+"_count"] == nil {
-			t.Errorf("docs/operations.md names %s, which is not exposed", name)
+}
+
+// alertsOf links the alerts whose rules name the metric to the runbook.
+func alertsOf(t *testing.T, metric string) (links []string) {
+	t.Helper()
+	named := regexp.MustCompile(`\b` + metric + `(_bucket|_sum|_count)?\b`)
+	for _, rule := range readAlerts(t) {
+		link := fmt.Sprintf("[%s](runbook.md#%s)", strings.TrimPrefix(rule.Alert, "Callbackd"), anchor(rule.Alert))
+		if named.MatchString(rule.Expr) && !slices.Contains(links, link) {
+			links = append(links, link)
 		}
 	}
+	return links
 }

@@ -26,7 +26,7 @@ import (
 )
 
 // The screenshot: a page of all panels at their places in the dashboard's grid,
-// drawn from what Prometheus returned, made a PNG by a browser. It is not
+// drawn from what Prometheus returned and turned into a PNG by a browser. It is not
 // Grafana: colours, types, units, thresholds, overrides and legends are followed
 // as far as the dashboard uses them.
 
@@ -277,7 +277,7 @@ func (d *drawing) area(s drawnSeries, below []float64) error {
 	return nil
 }
 
-// lines draws the series, with gaps where there is nothing.
+// lines draws the series, with gaps where data is missing.
 func (d *drawing) lines(s drawnSeries) error {
 	var part plotter.XYs
 	flush := func() error {
@@ -334,7 +334,7 @@ func (d *drawing) thresholds() error {
 
 const pixel = vg.Inch / 96
 
-// dress makes the plot one for a dark page, with the time below.
+// dress styles the plot for a dark page, with the time below.
 func (d *drawing) dress() {
 	p, grey := d.plot, paint("#9fa1ad", 1)
 	p.BackgroundColor = color.Transparent

@@ -24,8 +24,7 @@ import (
 )
 
 const (
-	// monitoringPatience is how long anything may take that should take a moment,
-	// on a busy machine.
+	// monitoringPatience is how long a quick operation may take on a busy machine.
 	monitoringPatience = 2 * time.Minute
 
 	monitoringHost    = "callback.test"
@@ -74,7 +73,7 @@ func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig
 		dsn, "CALLBACKD_LISTEN=127.0.0.1:0", "CALLBACKD_ADMIN_LISTEN=127.0.0.1:0", "CALLBACKD_TRUSTED_PROXIES=127.0.0.1/32",
 		"CALLBACKD_JUMIO_HOSTS=" + monitoringHost, "CALLBACKD_DNS_SERVER=" + r.names, "CALLBACKD_DNS_REFRESH=10s",
 		"CALLBACKD_STORE_TIMEOUT=2s", "CALLBACKD_SHUTDOWN_TIMEOUT=2s",
-		// Nobody listens there: tracing is on only because it has a metric.
+		// Nothing listens there: tracing is on only for its metric.
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9", "OTEL_TRACES_SAMPLER=always_off",
 	}
 	for i := range receivers {

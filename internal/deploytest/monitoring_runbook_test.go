@@ -12,11 +12,11 @@ import (
 	"callbackd/internal/store/storetest"
 )
 
-// personal are the columns of the views that hold something of a person.
+// personal are the columns of the views with personal data.
 var personal = regexp.MustCompile(`\b(body|data|details|user_reference|customer_internal_reference|first_name|last_name|date_of_birth|document_number|address|\*)\b`)
 
-// TestMonitoringRunbookQueries: the runbook's SQL is understood by a database of
-// this version, and shows nothing of a person.
+// TestMonitoringRunbookQueries: the runbook's SQL runs on this version's database,
+// and shows no personal data.
 func TestMonitoringRunbookQueries(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(runbookFile)

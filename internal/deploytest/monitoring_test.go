@@ -29,8 +29,8 @@ var (
 	dayLength      = flag.Float64("monitoring.day", 1, "how long the bad day is; 1 is half a minute")
 )
 
-// promtool runs promtool in the directory of the rules and demands that it is
-// content.
+// promtool runs promtool in the directory of the rules and demands that it
+// succeeds.
 func promtool(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "promtool", args...)
@@ -245,7 +245,7 @@ func (p *prometheus) awaitQuery(long float64, what, query string, number float64
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("waited in vain: %s: %v", what, samples)
+			p.t.Fatalf("waited too long: %s: %v", what, samples)
 		}
 		<-poll.C
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// makeSecrets runs deploy/secrets.sh for a directory in which a certificate lies
-// already, so that openssl is not needed.
+// makeSecrets runs deploy/secrets.sh for a directory that already has a
+// certificate, so that openssl is not needed.
 func makeSecrets(t *testing.T, dir string, mode os.FileMode) (string, error) {
 	t.Helper()
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -27,8 +27,8 @@ func makeSecrets(t *testing.T, dir string, mode os.FileMode) (string, error) {
 	return string(said), err
 }
 
-// The secrets are made where nobody else can reach them, for any of the
-// containers' users to read.
+// The secrets are readable by any of the containers' users, in a directory that
+// other users cannot enter.
 func TestSecretsAreKeptFromOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "secrets")
 	if said, err := makeSecrets(t, dir, 0o700); err != nil {

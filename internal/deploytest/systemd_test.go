@@ -27,10 +27,10 @@ const (
 
 var systemdUnits = []string{"callbackd-receiver.service", "callbackd-worker.service"}
 
-// TestSystemdSandbox: systemd-analyze finds nothing wrong with the units, and
-// little that they may do.
+// TestSystemdSandbox: systemd-analyze finds no error in the units and rates their
+// exposure as low.
 func TestSystemdSandbox(t *testing.T) {
-	// ExecStart= must name a program that is there.
+	// ExecStart= must name an existing program.
 	program := filepath.Join(t.TempDir(), "callbackd")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -67,14 +67,14 @@ func systemdWrite(t *testing.T, name, unit string) string {
 	return path
 }
 
-// systemdVerify returns what systemd-analyze says against a unit.
+// systemdVerify returns systemd-analyze's complaints about a unit.
 func systemdVerify(t *testing.T, name, unit string) string {
 	t.Helper()
 	out, err := exec.Command("systemd-analyze", "verify", "--man=no", systemdWrite(t, name, unit)).CombinedOutput()
 	if err != nil && len(out) == 0 {
 		t.Fatalf("systemd-analyze verify: %v", err)
 	}
-	// Of other units that this machine has, it speaks with their names.
+	// Complaints about this machine's other units begin with their names.
 	var about []string
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, name) {
@@ -87,7 +87,7 @@ func systemdVerify(t *testing.T, name, unit string) string {
 // systemdExposure is from 0 to 10.
 func systemdExposure(t *testing.T, name, unit string) float64 {
 	t.Helper()
-	// Above its threshold it exits with 1, which is no failure here.
+	// Above its threshold it exits with 1, which is fine here.
 	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=100", systemdWrite(t, name, unit)).CombinedOutput()
 	overall := regexp.MustCompile(`Overall exposure level for \S+: (\d+\.\d)`).FindSubmatch(out)
 	if err != nil || overall == nil {
@@ -106,7 +106,7 @@ type systemdMachine struct {
 	id string
 }
 
-// systemdBoot starts the machine, with callbackd installed as docs/systemd.md says.
+// systemdBoot starts the machine, with callbackd installed as deploy/systemd/README.md says.
 func systemdBoot(t *testing.T) *systemdMachine {
 	t.Helper()
 	program := buildCallbackd(t)
@@ -163,7 +163,7 @@ func (m *systemdMachine) try(script string) (string, error) {
 	return string(out), err
 }
 
-// run is try for what must succeed.
+// run is try for a script that must succeed.
 func (m *systemdMachine) run(script string) string {
 	m.t.Helper()
 	out, err := m.try(script)
@@ -201,9 +201,9 @@ func (m *systemdMachine) post(id string) {
 	}
 }
 
-// TestSystemdUnits: systemd starts both units in their sandbox and calls them
-// started when they are ready, not before; callbacks are taken while Postgres is
-// away, and the stop is clean.
+// TestSystemdUnits: systemd starts both units in their sandbox and considers them
+// started when they are ready, not before; callbacks are accepted while Postgres is
+// down, and the stop is clean.
 func TestSystemdUnits(t *testing.T) {
 	m := systemdBoot(t)
 	m.run(`

@@ -3,269 +3,257 @@ package fetcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/jumio"
-	"callbackd/internal/store"
+	"callbackd/internal/queue"
+	"callbackd/internal/store/results"
+	"callbackd/internal/workflow"
 )
 
-// The codes of retrieval_error that are not internal/jumio's own.
+// The codes of retrieval_error besides those of internal/jumio.
 const (
-	codeNotFinal      = "not_final"      // the details say that the workflow is not done yet
-	codeUnknownStatus = "unknown_status" // Get Status names a status that is not known either
-	codePartAddress   = "part_address"   // a part that no address can be built for
+	codeNotFinal      = "not_final"      // the details say that the workflow is not done
+	codeUnknownStatus = "unknown_status" // Get Status returned an unknown status
+	codePartAddress   = "part_address"   // no address can be built for a part
 	codeInterrupted   = "interrupted"    // the last attempt was cut off with its worker
-	codeInternal      = "internal"       // a fault of callbackd's own
+	codeInternal      = "internal"       // a fault in callbackd
 )
 
-// attempt is one try at a retrieval: what it got and what failed first.
+// attempt is one attempt of a retrieval. It requests only what is missing: the status if
+// it is unknown, the details, each image.
 type attempt struct {
-	worker *worker
-	lease  *store.Lease
-	claim  *store.Claim
-	args   retrievalArgs
-	last   bool // none follows
+	*worker
+	lease *results.Lease
+	claim *results.Claim
+	args  queue.Retrieval
 
 	at      jumio.Workflow // where the workflow execution was found
-	status  string         // as Jumio says it
+	status  string         // according to Jumio
 	details []byte         // fetched in this attempt
-	parsed  *jumio.Details
-	images  int // fetched in this attempt
-	gotOn   bool
+	parsed  *jumio.Details // from this attempt or an earlier one of the retrieval
+	images  int            // fetched in this attempt
 
-	code       string // of what failed first; "" if nothing did
-	reason     string // the same as retrieval_error shows it
-	retryAfter time.Duration
-	// broken is a fault on our side, which must not count as an attempt.
-	broken error
-
-	// What the span says at its end: what became of it, a code, and the state
-	// that was stored, if any.
-	end   string
-	state store.RetrievalState
+	state workflow.RetrievalState // as stored; empty before
 }
 
-// fail notes a failure; the first one is the attempt's reason.
-func (a *attempt) fail(code, detail string) {
-	if a.code == "" {
-		a.code, a.reason = code, code+": "+detail
-	}
+// failure is an attempt's first failure on Jumio's side.
+type failure struct {
+	code       string
+	text       string        // for retrieval_error: "code: detail"
+	retryAfter time.Duration // Jumio's Retry-After; 0 for none
+	final      bool          // no further attempt can succeed
 }
 
-// failRequest notes a failed request to Jumio and tells whether the attempt may
-// go on with other parts.
-func (a *attempt) failRequest(err error) (goOn bool) {
-	var e *jumio.Error
-	if !errors.As(err, &e) {
-		a.fail(codeInternal, "unexpected error of the client")
-		return false
+// Error implements error.
+func (f *failure) Error() string { return f.text }
+
+func fail(code, detail string) *failure { return &failure{code: code, text: code + ": " + detail} }
+
+// failed converts an error of the Jumio client.
+func failed(err error) *failure {
+	e, ok := errors.AsType[*jumio.Error](err)
+	if !ok {
+		return fail(codeInternal, "unexpected error of the client")
 	}
-	if a.code == "" {
-		a.code, a.reason = e.Code, e.Error()
-	}
-	a.retryAfter = max(a.retryAfter, e.RetryAfter)
-	return e.Verdict == jumio.SkipPart
+	return &failure{code: e.Code, text: e.Error(), retryAfter: e.RetryAfter}
 }
 
-// run makes the requests that are still missing: status if it is not known,
-// details once, every image once.
-func (a *attempt) run(ctx context.Context) {
-	if a.asksStatus() && !a.askStatus(ctx) {
-		return
-	}
-	if !a.getDetails(ctx) {
-		return
-	}
-	for i := range a.parsed.Parts {
-		// Each attempt begins with another part, so that one which ends every
-		// attempt does not keep those behind it from being asked for.
-		part := a.parsed.Parts[(i+a.lease.Attempt-1)%len(a.parsed.Parts)]
-		key := store.PartKey{CredentialID: part.CredentialID, Classifier: part.Classifier}
-		if a.claim.Parts[key] {
-			continue
+// run makes the requests that are still missing. Its error is a *failure, or a fault on
+// our side, which must not cost an attempt.
+func (a *attempt) run(ctx context.Context) error {
+	if a.asksStatus() {
+		if err := a.getStatus(ctx); err != nil || a.status != workflow.StatusProcessed {
+			return err
 		}
-		img, err := a.worker.jumio.Image(ctx, a.at.DataCenter, part)
-		if err != nil {
-			if a.failRequest(err) {
-				continue
-			}
-			return
-		}
-		err = a.worker.store.StageImage(ctx, a.lease, key, &store.Image{
-			AccountID: part.AccountID, Category: part.Category, ContentType: img.ContentType,
-			SHA256: img.SHA256, Width: img.Width, Height: img.Height, Data: img.Data,
-		})
-		if err != nil {
-			a.broken = err
-			return
-		}
-		a.images++
-		a.gotOn = true
 	}
+	if err := a.getDetails(ctx); err != nil || a.parsed == nil {
+		return err
+	}
+	return a.getImages(ctx)
 }
 
-// asksStatus tells whether callbacks leave open what has become of the workflow
-// execution.
+// gotOn reports whether the attempt got something that the next one need not request
+// again.
+func (a *attempt) gotOn() bool { return a.details != nil || a.images > 0 }
+
+// asksStatus reports whether callbacks leave the workflow execution's status open.
 func (a *attempt) asksStatus() bool {
 	if a.claim.Details != nil || a.args.Refetch {
 		return false
 	}
-	return a.claim.AsksStatus || a.claim.Status != jumio.StatusProcessed
+	return a.claim.RetrievalAsksStatus || a.claim.Status != workflow.StatusProcessed
 }
 
-// askStatus asks for the status and tells whether there are details to get.
-func (a *attempt) askStatus(ctx context.Context) bool {
+func (a *attempt) getStatus(ctx context.Context) error {
 	var result *jumio.StatusResult
 	err := a.locate(ctx, func(w jumio.Workflow) (err error) {
-		result, err = a.worker.jumio.Status(ctx, w)
+		result, err = a.jumio.Status(ctx, w)
 		return err
 	})
 	if err != nil {
-		a.failRequest(err)
-		return false
+		return failed(err)
 	}
-	if _, known := jumio.FinalStatus(result.Status); !known {
-		a.fail(codeUnknownStatus, "Get Status does not say whether the workflow is done")
-		return false
+	if _, known := workflow.FinalStatus(result.Status); !known {
+		return fail(codeUnknownStatus, "Get Status does not say whether the workflow is done")
 	}
 	a.status = result.Status
-	return a.status == jumio.StatusProcessed
+	return nil
 }
 
-// getDetails has the details parsed, from this retrieval's earlier attempt or
-// from Jumio, and tells whether they are final.
-func (a *attempt) getDetails(ctx context.Context) bool {
+// getDetails parses the details from an earlier attempt or from Jumio. If Jumio says
+// that there is no result, it sets none and does not fail.
+func (a *attempt) getDetails(ctx context.Context) error {
 	if a.claim.Details != nil {
 		return a.readDetails()
 	}
 	var body []byte
 	var parsed *jumio.Details
 	err := a.locate(ctx, func(w jumio.Workflow) (err error) {
-		if body, err = a.worker.jumio.Details(ctx, w); err == nil {
-			parsed, err = a.worker.jumio.ParseDetails(body, w)
+		if body, err = a.jumio.Details(ctx, w); err == nil {
+			parsed, err = a.jumio.ParseDetails(body, w)
 		}
 		return err
 	})
 	if err != nil {
-		a.failRequest(err)
-		return false
+		return failed(err)
 	}
-	final, known := jumio.FinalStatus(parsed.Status)
-	switch {
-	case known && !final && !a.args.Refetch:
-		a.fail(codeNotFinal, "the details' status is "+parsed.Status)
-		return false
-	case known && !final, known && parsed.Status != jumio.StatusProcessed && !a.args.Refetch:
-		// The person is still at it, or the workflow has expired. An operator who
-		// asks for an expired one gets what there is.
-		a.status = parsed.Status
-		return false
-	case known:
-		// A status that is missing or not known is no reason to doubt a callback
-		// that said PROCESSED.
+	final, known := workflow.FinalStatus(parsed.Status)
+	if known && !final && !a.args.Refetch {
+		return fail(codeNotFinal, "the details' status is "+parsed.Status)
+	}
+	if known {
+		// An unknown or missing status does not contradict a callback that said
+		// PROCESSED.
 		a.status = parsed.Status
 	}
-	if key := a.worker.referenceKey; key != "" {
-		if err := callback.VerifyUserReference(key, parsed.UserReference); err != nil {
-			a.fail(err.Error(), "the userReference of the details does not carry our signature")
-			a.last = true // it will not carry it later either
-			return false
+	if known && (!final || parsed.Status != workflow.StatusProcessed && !a.args.Refetch) {
+		// The end user is not done, or the workflow has expired. A refetch of an
+		// expired one gets what exists.
+		return nil
+	}
+	if a.referenceKey != "" {
+		if err := callback.VerifyUserReference(a.referenceKey, parsed.UserReference); err != nil {
+			f := fail(err.Error(), "the userReference in the details lacks our signature")
+			f.final = true
+			return f
 		}
 	}
 	a.parsed, a.details = parsed, body
-	a.gotOn = true
-	return true
+	return nil
 }
 
-// readDetails parses the details that an earlier attempt has stored.
-func (a *attempt) readDetails() bool {
+// readDetails parses the details that an earlier attempt stored.
+func (a *attempt) readDetails() error {
 	a.at = a.named(a.claimed())
-	parsed, err := a.worker.jumio.ParseDetails(a.claim.Details, jumio.Workflow{ID: a.at.ID, DataCenter: a.at.DataCenter})
+	parsed, err := a.jumio.ParseDetails(a.claim.Details, jumio.Workflow{ID: a.at.ID, DataCenter: a.at.DataCenter})
 	if err != nil {
-		a.failRequest(err)
-		return false
+		return failed(err)
 	}
 	a.parsed = parsed
-	return true
+	return nil
 }
 
-// outcome is the attempt's result.
-func (a *attempt) outcome() store.Outcome {
-	o := store.Outcome{Details: a.details, Error: a.reason, Images: len(a.claim.Parts) + a.images}
-	if a.details != nil {
-		o.Identity = a.identity()
+// getImages gets the missing images. If one image fails by itself, it continues with the
+// others. It returns the first failure.
+func (a *attempt) getImages(ctx context.Context) error {
+	var first *failure
+	for i := range a.parsed.Parts {
+		// Each attempt begins with another part, so that a part that ends every
+		// attempt does not hide those after it.
+		part := a.parsed.Parts[(i+a.lease.Attempt-1)%len(a.parsed.Parts)]
+		if a.claim.Parts[partKey(part)] {
+			continue
+		}
+		img, err := a.jumio.Image(ctx, a.at.DataCenter, part)
+		if err != nil {
+			f := failed(err)
+			if first == nil {
+				first = f
+			}
+			first.retryAfter = max(first.retryAfter, f.retryAfter)
+			if e, ok := errors.AsType[*jumio.Error](err); ok && e.Verdict == jumio.SkipPart {
+				continue
+			}
+			return first
+		}
+		if err := a.results.StageImage(ctx, a.lease, &results.Image{
+			PartKey: partKey(part), AccountID: part.AccountID, Category: part.Category, ContentType: img.ContentType,
+			SHA256: img.SHA256, Width: int32(img.Width), Height: int32(img.Height), Data: img.Data, //nolint:gosec // pixels of an image header
+		}); err != nil {
+			return err
+		}
+		a.images++
 	}
-	final, known := jumio.FinalStatus(a.status)
-	if known {
-		o.Status = a.status
+	if first != nil {
+		return first
 	}
-	switch {
-	case a.code != "" && !a.last:
-		o.State = store.Pending
-	case a.code != "" && a.parsed == nil && a.claim.Details == nil:
-		o.State = store.Failed
-		o.Events = a.event(store.EventRetrievalFailed)
-	case a.code != "":
-		o.State = store.Partial
-		o.Error += a.missing()
-		o.Events = a.event(store.EventRetrieved)
-	case a.parsed == nil && !final:
-		o.State = store.Awaiting
-	case a.parsed == nil:
-		o.State = store.NotRequired
-		o.Events = a.event(store.EventExpired)
-	case len(a.parsed.Missing) > 0:
-		o.State = store.Partial
-		o.Error = codePartAddress + ": " + a.parsed.Missing[0].Reason + a.missing()
-		o.Events = a.event(store.EventRetrieved)
-	default:
-		o.State = store.Retrieved
-		o.Events = a.event(store.EventRetrieved)
-	}
-	return o
+	return nil
 }
 
-func (a *attempt) event(t store.EventType) []store.Event {
-	return []store.Event{{Type: t, WorkflowExecutionID: a.lease.WorkflowExecutionID}}
+func partKey(p jumio.Part) results.PartKey {
+	return results.PartKey{CredentialID: p.CredentialID, Classifier: p.Classifier}
 }
 
-// identity is whose the workflow execution is, by its details. What breaks the
-// limits of a callback's fields counts as absent here, too.
-func (a *attempt) identity() store.Identity {
-	c := store.Callback{AccountID: a.parsed.AccountID, DefinitionKey: a.parsed.DefinitionKey, UserReference: a.parsed.UserReference}
+// result returns the attempt's result; f is nil if nothing failed.
+func (a *attempt) result(f *failure, last bool) workflow.Result {
+	r := workflow.Result{Last: last, Status: a.status, HasDetails: a.parsed != nil || a.claim.Details != nil}
+	if f != nil {
+		r.Failure, r.Last = f.Error(), last || f.final
+	}
+	if a.parsed == nil {
+		return r
+	}
+	r.Parts = len(a.parsed.Parts) + a.parsed.MissingCount()
+	r.Missing = r.Parts - a.images
+	for _, part := range a.parsed.Parts {
+		if a.claim.Parts[partKey(part)] {
+			r.Missing--
+		}
+	}
+	if len(a.parsed.Missing) > 0 {
+		r.NoAddress = codePartAddress + ": " + a.parsed.Missing[0].Reason
+	}
+	return r
+}
+
+// outcome returns what to store of the attempt.
+func (a *attempt) outcome(c workflow.Conclusion) results.Outcome {
+	return results.Outcome{Conclusion: c, Details: a.details, Identity: a.identity(), Images: len(a.claim.Parts) + a.images}
+}
+
+// identity returns what the details say about the workflow execution, nil without
+// details. The limits of a callback's fields apply.
+func (a *attempt) identity() *results.Identity {
+	if a.parsed == nil {
+		return nil
+	}
+	c := callback.Callback{AccountID: a.parsed.AccountID, DefinitionKey: a.parsed.DefinitionKey, UserReference: a.parsed.UserReference}
 	c.Bound()
-	return store.Identity{
-		AccountID: c.AccountID, DefinitionKey: c.DefinitionKey, UserReference: c.UserReference, DataCenter: a.at.DataCenter,
+	i := &results.Identity{AccountID: c.AccountID, DefinitionKey: c.DefinitionKey, UserReference: c.UserReference}
+	if a.details != nil {
+		i.DataCenter = a.at.DataCenter
 	}
+	return i
 }
 
-// contradicted tells whether callbacks have named somebody else than the details.
-func (a *attempt) contradicted(i store.Identity) bool {
+// contradicted reports whether callbacks contradict the details that this attempt
+// fetched.
+func (a *attempt) contradicted() bool {
+	if a.details == nil {
+		return false
+	}
+	i := a.identity()
 	differs := func(claimed, said string) bool { return claimed != "" && said != "" && claimed != said }
 	return differs(a.claim.AccountID, i.AccountID) || differs(a.claim.UserReference, i.UserReference) ||
 		differs(a.claim.DefinitionKey, i.DefinitionKey)
 }
 
-// retryPriority is the priority of the attempt after this one.
+// retryPriority returns the priority of the next attempt.
 func (a *attempt) retryPriority(priority int) int {
-	if a.gotOn || len(a.claim.Parts) > 0 || a.claim.Details != nil || priority == priorityKnown || priority == priorityContinue {
-		return priorityContinue
+	if a.gotOn() || len(a.claim.Parts) > 0 || a.claim.Details != nil || priority == queue.PriorityKnown || priority == queue.PriorityContinue {
+		return queue.PriorityContinue
 	}
-	return priorityRetry
-}
-
-// missing says how many of the parts are not in.
-func (a *attempt) missing() string {
-	if a.parsed == nil {
-		return ""
-	}
-	missing := a.parsed.MissingCount() + len(a.parsed.Parts) - a.images
-	for _, part := range a.parsed.Parts {
-		if a.claim.Parts[store.PartKey{CredentialID: part.CredentialID, Classifier: part.Classifier}] {
-			missing--
-		}
-	}
-	return fmt.Sprintf(" (%d of %d images missing)", missing, len(a.parsed.Parts)+a.parsed.MissingCount())
+	return queue.PriorityRetry
 }

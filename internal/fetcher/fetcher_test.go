@@ -7,21 +7,24 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/sandbox"
+	"callbackd/internal/sandbox/journey"
 	"callbackd/internal/store"
+	"callbackd/internal/store/storetest"
+	"callbackd/internal/workflow"
 )
 
 // quick has five attempts, close to each other.
-var quick = Schedule{0, 20 * time.Millisecond, 20 * time.Millisecond, 20 * time.Millisecond, 20 * time.Millisecond}
+var quick = workflow.Schedule{0, 20 * time.Millisecond, 20 * time.Millisecond, 20 * time.Millisecond, 20 * time.Millisecond}
 
 func TestEveryKindOfJourneyReachesItsEnd(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 1})
 	r.start()
 	var journeys []*sandbox.Journey
-	for _, k := range sandbox.Kinds() {
+	for _, k := range journey.Kinds() {
 		journeys = append(journeys, r.journey(k.Name))
 	}
 	for _, j := range journeys {
@@ -39,38 +42,38 @@ func TestFaultsOfJumio(t *testing.T) {
 	r.start()
 	type testCase struct {
 		fault    string
-		state    store.RetrievalState
+		state    workflow.RetrievalState
 		attempts int
 		code     string
 	}
 	cases := []testCase{
-		{"details:400:1", store.Retrieved, 2, ""},
-		{"details:401:1", store.Retrieved, 1, ""}, // a token renewal counts no attempt
-		{"details:401:2", store.Retrieved, 2, ""},
-		{"details:403:2", store.Retrieved, 3, ""},
-		{"details:404:2", store.Retrieved, 2, ""}, // an attempt asks at two addresses
-		{"details:404:4", store.Retrieved, 3, ""},
-		{"details:429:1", store.Retrieved, 2, ""},
-		{"details:500:4", store.Retrieved, 5, ""},
-		{"details:503", store.Failed, 5, "server_error"},
-		{"details:404", store.Failed, 5, "not_found"},
-		{"details:401", store.Failed, 5, "unauthorized"},
-		{"details:403", store.Failed, 5, "forbidden"},
-		{"details:400", store.Failed, 5, "bad_request"},
-		{"details:429", store.Failed, 5, "rate_limited"},
-		{"details:not_final:2", store.Retrieved, 3, ""},
-		{"details:not_final", store.Failed, 5, "not_final"},
-		{"details:broken_json", store.Failed, 5, "invalid_json"},
-		{"details:html", store.Failed, 5, "invalid_json"},
-		{"details:reset:1", store.Retrieved, 2, ""},
-		{"details:redirect", store.Failed, 5, "redirected"},
-		{"image:truncated:2:part=FRONT", store.Retrieved, 3, ""},
-		{"image:404:part=FRONT", store.Partial, 5, "not_found"},
-		{"image:truncated:part=FRONT", store.Partial, 5, "image_truncated"},
-		{"image:empty:part=FRONT", store.Partial, 5, "image_empty"},
-		{"image:html:part=FRONT", store.Partial, 5, "image_type"},
-		{"image:wrong_type:part=FRONT", store.Partial, 5, "image_type"},
-		{"image:403", store.Partial, 5, "forbidden"},
+		{"details:400:1", workflow.Retrieved, 2, ""},
+		{"details:401:1", workflow.Retrieved, 1, ""}, // a token renewal counts no attempt
+		{"details:401:2", workflow.Retrieved, 2, ""},
+		{"details:403:2", workflow.Retrieved, 3, ""},
+		{"details:404:2", workflow.Retrieved, 2, ""}, // an attempt asks at two addresses
+		{"details:404:4", workflow.Retrieved, 3, ""},
+		{"details:429:1", workflow.Retrieved, 2, ""},
+		{"details:500:4", workflow.Retrieved, 5, ""},
+		{"details:503", workflow.Failed, 5, "server_error"},
+		{"details:404", workflow.Failed, 5, "not_found"},
+		{"details:401", workflow.Failed, 5, "unauthorized"},
+		{"details:403", workflow.Failed, 5, "forbidden"},
+		{"details:400", workflow.Failed, 5, "bad_request"},
+		{"details:429", workflow.Failed, 5, "rate_limited"},
+		{"details:not_final:2", workflow.Retrieved, 3, ""},
+		{"details:not_final", workflow.Failed, 5, "not_final"},
+		{"details:broken_json", workflow.Failed, 5, "invalid_json"},
+		{"details:html", workflow.Failed, 5, "invalid_json"},
+		{"details:reset:1", workflow.Retrieved, 2, ""},
+		{"details:redirect", workflow.Failed, 5, "redirected"},
+		{"image:truncated:2:part=FRONT", workflow.Retrieved, 3, ""},
+		{"image:404:part=FRONT", workflow.Partial, 5, "not_found"},
+		{"image:truncated:part=FRONT", workflow.Partial, 5, "image_truncated"},
+		{"image:empty:part=FRONT", workflow.Partial, 5, "image_empty"},
+		{"image:html:part=FRONT", workflow.Partial, 5, "image_type"},
+		{"image:wrong_type:part=FRONT", workflow.Partial, 5, "image_type"},
+		{"image:403", workflow.Partial, 5, "forbidden"},
 	}
 	journeys := make([]*sandbox.Journey, len(cases))
 	for i, tc := range cases {
@@ -96,7 +99,7 @@ func TestFaultsOfJumio(t *testing.T) {
 			t.Errorf("%s: retrieval_error %v, want the code %q", tc.fault, reason, tc.code)
 		}
 		wantEvent := "retrieved"
-		if tc.state == store.Failed {
+		if tc.state == workflow.Failed {
 			wantEvent = "retrieval_failed"
 		}
 		if got := value[string](r, `SELECT string_agg(type, ',' ORDER BY event_id) FROM jumio.events WHERE workflow_execution_id = $1`, id); got != "callback_received,"+wantEvent {
@@ -181,7 +184,7 @@ func TestANewerProcessedCallbackRetrievesAgain(t *testing.T) {
 	if e := r.ledger(j); e.DetailsRequests.Requests != 1 {
 		t.Errorf("four deliveries of one callback led to %d retrievals", e.DetailsRequests.Requests)
 	}
-	if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
+	if err := r.sandbox.SendStatus(t.Context(), j, workflow.StatusProcessed); err != nil {
 		t.Fatal(err)
 	}
 	r.waitFor("the second retrieval", `SELECT count(*) = 2 FROM jumio.events WHERE type = 'retrieved'`)
@@ -194,11 +197,11 @@ func TestANewerProcessedCallbackRetrievesAgain(t *testing.T) {
 }
 
 func TestANewerCallbackSupersedesARunningRetrieval(t *testing.T) {
-	r := newRig(t, Schedule{0, time.Hour}, sandbox.Config{Seed: 6})
+	r := newRig(t, workflow.Schedule{0, time.Hour}, sandbox.Config{Seed: 6})
 	r.start()
 	j := r.journey("passed-passport", "details:503:1")
 	r.waitFor("the first attempt", `SELECT retrieval_error IS NOT NULL FROM jumio.workflow_executions`)
-	if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
+	if err := r.sandbox.SendStatus(t.Context(), j, workflow.StatusProcessed); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(j.WorkflowExecutionID)
@@ -238,7 +241,7 @@ func TestUnknownStatusIsNotFinal(t *testing.T) {
 func (r *rig) forge(j *sandbox.Journey, status, accountID, dataCenter string) {
 	r.Helper()
 	base := "https://retrieval." + dataCenter + ".jumio.ai/api/v1/accounts/" + accountID
-	err := r.store.InsertCallback(r.Context(), &store.Callback{
+	err := r.store.InsertCallback(r.Context(), &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: []byte(`{}`), CallbackSentAt: time.Now().Add(time.Minute),
 		WorkflowExecutionID: j.WorkflowExecutionID, WorkflowStatus: status, WorkflowHref: base + "/workflow-executions/" + j.WorkflowExecutionID,
 		AccountID: accountID, AccountHref: base,
@@ -269,7 +272,7 @@ func TestAForgedResultOfAnExpiredWorkflow(t *testing.T) {
 // However many wrong accounts and data centers callbacks name, the workflow
 // execution is found in each data center by its id alone.
 func TestForgedAddressesDoNotCrowdOutTheWorkflowExecution(t *testing.T) {
-	r := newRig(t, Schedule{0}, sandbox.Config{Seed: 18})
+	r := newRig(t, workflow.Schedule{0}, sandbox.Config{Seed: 18})
 	j := r.journey("passed-passport")
 	for range 4 * mostAddresses {
 		r.forge(j, "PROCESSED", uuid.NewString(), "apac-1")
@@ -291,11 +294,9 @@ func TestTwoWorkersNeverRetrieveTheSameAtTheSameTime(t *testing.T) {
 		journeys = append(journeys, r.journey("passed-passport", "details:slow:1:delay=500ms"))
 	}
 	for _, j := range journeys {
-		for r.ledger(j).DetailsRequests.Requests == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		r.awaitDetailsRequest(j)
 		// While one job waits for its details, a newer callback makes another.
-		if err := r.sandbox.SendStatus(t.Context(), j, sandbox.StatusProcessed); err != nil {
+		if err := r.sandbox.SendStatus(t.Context(), j, workflow.StatusProcessed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,9 +314,7 @@ func TestAStopCostsNoAttempt(t *testing.T) {
 	f := r.start()
 	j := r.journey("passed-passport", "image:hang:1")
 	r.waitFor("the attempt to hang in its image", `SELECT retrieval_attempts = 1 FROM jumio.workflow_executions`)
-	for r.ledger(j).MaxConcurrent == 0 || sumImageRequests(r.ledger(j)) == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	storetest.Eventually(t, "Jumio is asked for an image", func() bool { return sumImageRequests(r.ledger(j)) > 0 })
 	r.stop(f)
 	if n := value[int](r, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 0 {
 		t.Errorf("after the stop retrieval_attempts is %d, want 0", n)
@@ -389,12 +388,10 @@ func TestALeaseThatWasLeftBehindIsGivenBack(t *testing.T) {
 // When the worker died in the last attempt there is none left to make, but
 // still an end to record.
 func TestADeadLastAttemptEndsAsFailed(t *testing.T) {
-	r := newRig(t, Schedule{0}, sandbox.Config{Seed: 11})
+	r := newRig(t, workflow.Schedule{0}, sandbox.Config{Seed: 11})
 	j := r.journey("passed-passport", "details:hang:1")
 	dead := r.start()
-	for r.ledger(j).DetailsRequests.Requests == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	r.awaitDetailsRequest(j)
 	r.stop(dead)
 	if _, err := r.store.Pool().Exec(t.Context(), `
 		UPDATE callbackd.river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '3 minutes'`); err != nil {
@@ -414,29 +411,27 @@ func TestADeadLastAttemptEndsAsFailed(t *testing.T) {
 }
 
 func TestRefetch(t *testing.T) {
-	r := newRig(t, Schedule{0}, sandbox.Config{Seed: 12})
+	r := newRig(t, workflow.Schedule{0}, sandbox.Config{Seed: 12})
 	r.start()
 	j := r.journey("passed-passport", "details:503:1")
 	r.waitFor("the failure", `SELECT retrieval_state = 'failed' FROM jumio.workflow_executions`)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID, "unknown"}, ""); !errors.Is(err, store.ErrNotFound) {
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{j.WorkflowExecutionID, "unknown"}, ""); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("refetch of an unknown one: %v", err)
 	}
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.waitFor("the refetched result", `SELECT retrieval_state = 'retrieved' FROM jumio.workflow_executions`)
 }
 
 // The database may go away between the check of its schema and the start.
-func TestStopAfterAStartThatFailed(t *testing.T) {
+func TestStartWithoutDatabase(t *testing.T) {
 	r := newRig(t, quick, sandbox.Config{Seed: 16})
-	f, err := New(Options{Store: r.store, Schedule: quick, Workers: 1, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry(), quick)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := r.newWorker(nil, 1, zap.NewNop())
 	r.store.Pool().Close()
-	if err := f.Start(t.Context()); err == nil {
+	if err := w.queue.Start(t.Context()); err == nil {
 		t.Error("start without a database: no error")
 	}
-	r.stop(f)
+	w.promoter.Stop() // what was not started
+	w.Stop()
 }

@@ -1,38 +1,26 @@
 package fetcher
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/riverqueue/river/riverdriver"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
+	"callbackd/internal/queue"
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
+	"callbackd/internal/workflow"
 )
 
-// idle makes a worker that does nothing by itself.
-func (r *rig) idle() *Fetcher {
-	r.Helper()
-	f, err := New(Options{
-		Store: r.store, Schedule: r.schedule, Workers: 1, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry(), r.schedule),
-	})
-	if err != nil {
-		r.Fatal(err)
-	}
-	return f
-}
-
-func (r *rig) insert(c *store.Callback) *store.Callback {
+func (r *rig) insert(c *callback.Callback) *callback.Callback {
 	r.Helper()
 	c.ID, c.Body = uuid.Must(uuid.NewV7()), []byte(`{}`)
 	if c.ReceivedAt.IsZero() {
@@ -51,147 +39,28 @@ func (r *rig) exec(sql string, args ...any) {
 	}
 }
 
-// Whatever rows hold, each that cannot be promoted becomes a dead letter, and
-// every other one is promoted in the same round.
-func TestPromoteSetsBadRowsAside(t *testing.T) {
-	r := newRig(t, quick, sandbox.Config{Seed: 40})
-	r.exec(storetest.Unchecked)
-	const n, bad = 200, 7
-	for i := range n {
-		id := fmt.Sprint("w-", i)
-		if i%(n/bad) == 3 {
-			id = strings.Repeat("x", 9000)
-		}
-		r.exec(`INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, workflow_status, body)
-			VALUES ($1, 'infinity', '', $2, 'ACQUIRED', '{}')`, uuid.Must(uuid.NewV7()), id)
-	}
-	f := r.idle()
-	if _, err := f.promoteNext(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := value[int](r, `SELECT count(*) FROM callbackd.inbox`); n > 0 {
-		t.Errorf("%d callbacks are left in the inbox", n)
-	}
-	dead := value[int](r, `SELECT count(*) FROM jumio.rejected_callbacks WHERE reason = 'not_storable: SQLSTATE 23514'`)
-	promoted := value[int](r, `SELECT count(*) FROM jumio.workflow_executions`)
-	if dead+promoted != n || dead < bad || dead > bad+1 {
-		t.Errorf("%d dead letters and %d promoted of %d", dead, promoted, n)
-	}
-}
-
-// A callback that times out, here because its workflow execution is locked, keeps
-// nobody back and is tried again later.
-func TestPromoteLeavesWhatTimesOut(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, quick, sandbox.Config{Seed: 41})
-	f := r.idle()
-	r.insert(&store.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
-	if n, err := f.promoteNext(t.Context()); n != 1 || err != nil {
-		t.Fatalf("%d promoted, %v", n, err)
-	}
-	tx, err := r.store.Pool().Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.Background()) }()
-	if _, err := tx.Exec(t.Context(), `SELECT FROM callbackd.workflow_executions FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
-	stuck := r.insert(&store.Callback{WorkflowExecutionID: "locked", WorkflowStatus: "ACQUIRED"})
-	other := r.insert(&store.Callback{WorkflowExecutionID: "other", WorkflowStatus: "ACQUIRED"})
-	if err := new(parts).promote(t.Context(), f, []uuid.UUID{stuck.ID, other.ID}, 0); err != nil {
-		t.Fatal(err)
-	}
-	if n := value[int](r, `SELECT count(*) FROM jumio.workflow_executions WHERE workflow_execution_id = 'other'`); n != 1 {
-		t.Error("the other callback is not promoted")
-	}
-	if n := value[int](r, `SELECT count(*) FROM jumio.rejected_callbacks`); n != 0 {
-		t.Errorf("%d dead letters, though no values are at fault", n)
-	}
-	// It is left out now, so that the next round does not wait for it.
-	if n, err := f.promoteNext(t.Context()); n != 0 || err != nil {
-		t.Errorf("the round after: %d promoted, %v", n, err)
-	}
-	if err := tx.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	f.postponed = postponed{} // its time has come
-	if n, err := f.promoteNext(t.Context()); n != 1 || err != nil {
-		t.Errorf("later: %d promoted, %v", n, err)
-	}
-}
-
-// When all time out, the database is at fault, and only the first of them are put
-// off.
-func TestPromoteGivesUpOnTheDatabase(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, quick, sandbox.Config{Seed: 47})
-	f := r.idle()
-	tx, err := r.store.Pool().Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.Background()) }()
-	if _, err := tx.Exec(t.Context(), `LOCK TABLE callbackd.workflow_executions`); err != nil {
-		t.Fatal(err)
-	}
-	var ids []uuid.UUID
-	for i := range 4 {
-		ids = append(ids, r.insert(&store.Callback{WorkflowExecutionID: fmt.Sprint("w-", i), WorkflowStatus: "ACQUIRED"}).ID)
-	}
-	if err := new(parts).promote(t.Context(), f, ids, 0); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("promote while a table is locked: %v, want ErrUnavailable", err)
-	}
-	if n := len(f.postponed.list); n != mostFailed {
-		t.Errorf("%d callbacks are put off, want %d", n, mostFailed)
-	}
-}
-
-func TestPostponed(t *testing.T) {
-	var p postponed
-	a, b := uuid.New(), uuid.New()
-	if until := p.add(a, noon); !until.Equal(noon.Add(firstPostponement)) {
-		t.Errorf("the first time until %v", until)
-	}
-	if until := p.add(a, noon); !until.Equal(noon.Add(2 * firstPostponement)) {
-		t.Errorf("the second time until %v", until)
-	}
-	for range 20 {
-		p.add(b, noon)
-	}
-	if got := p.now(noon.Add(3 * firstPostponement)); len(got) != 1 || got[0] != b {
-		t.Errorf("later %v are left, want the second alone", got)
-	}
-	if got := p.now(noon.Add(longestPostponement)); len(got) != 0 {
-		t.Errorf("after the longest time %v are left", got)
-	}
-	p.now(noon.Add(4 * longestPostponement))
-	if len(p.list) != 0 {
-		t.Errorf("%d are remembered for ever", len(p.list))
-	}
-}
-
 // First attempts go before further ones, and what is known before what is not.
 func TestPriorities(t *testing.T) {
-	r := newRig(t, Schedule{0, time.Hour}, sandbox.Config{Seed: 42})
+	r := newRig(t, workflow.Schedule{0, time.Hour}, sandbox.Config{Seed: 42})
 	known := r.journey("passed-passport")
 	f := r.start()
 	r.settled(known.WorkflowExecutionID)
-	unknown := r.insert(&store.Callback{WorkflowExecutionID: "nobody-knows", WorkflowStatus: "PROCESSED"})
+	unknown := r.insert(&callback.Callback{WorkflowExecutionID: "nobody-knows", WorkflowStatus: "PROCESSED"})
 	r.waitFor("the unknown one's first attempt", `SELECT retrieval_error IS NOT NULL FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, unknown.WorkflowExecutionID)
 	partial := r.journey("passed-passport", "image:503")
 	r.waitFor("the partial one's first attempt", `SELECT retrieval_error IS NOT NULL FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, partial.WorkflowExecutionID)
 	r.waitFor("both jobs to be rescheduled", `SELECT count(*) = 2 FROM callbackd.river_job WHERE state = 'retryable'`)
 	r.stop(f)
 
-	r.insert(&store.Callback{WorkflowExecutionID: "of-a-known-account", WorkflowStatus: "PROCESSED", AccountID: known.AccountID})
-	r.insert(&store.Callback{WorkflowExecutionID: "first", WorkflowStatus: "PROCESSED", AccountID: "unknown-account"})
-	if _, err := r.idle().promoteNext(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.insert(&callback.Callback{WorkflowExecutionID: "of-a-known-account", WorkflowStatus: "PROCESSED", AccountID: known.AccountID})
+	r.insert(&callback.Callback{WorkflowExecutionID: "first", WorkflowStatus: "PROCESSED", AccountID: "unknown-account"})
+	p := r.newWorker(nil, 1, zap.NewNop()).promoter
+	p.Start(t.Context())
+	r.waitFor("both promotions", `SELECT count(*) = 0 FROM callbackd.inbox`)
+	p.Stop()
 	for id, want := range map[string]int{
-		"of-a-known-account": priorityKnown, "first": priorityFirst,
-		partial.WorkflowExecutionID: priorityContinue, unknown.WorkflowExecutionID: priorityRetry,
+		"of-a-known-account": queue.PriorityKnown, "first": queue.PriorityFirst,
+		partial.WorkflowExecutionID: queue.PriorityContinue, unknown.WorkflowExecutionID: queue.PriorityRetry,
 	} {
 		if got := value[int](r, `SELECT priority FROM callbackd.river_job WHERE args ->> 'workflow_execution_id' = $1`, id); got != want {
 			t.Errorf("%s has priority %d, want %d", id, got, want)
@@ -202,10 +71,10 @@ func TestPriorities(t *testing.T) {
 // Under a flood of callbacks for nothing, whose retries fill the queue, a genuine
 // one does not wait for them.
 func TestFloodDelaysNobody(t *testing.T) {
-	r := newRig(t, Schedule{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, sandbox.Config{Seed: 43})
+	r := newRig(t, workflow.Schedule{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, sandbox.Config{Seed: 43})
 	const flood = 100
 	for i := range flood {
-		r.insert(&store.Callback{WorkflowExecutionID: fmt.Sprint("flood-", i), WorkflowStatus: "PROCESSED"})
+		r.insert(&callback.Callback{WorkflowExecutionID: fmt.Sprint("flood-", i), WorkflowStatus: "PROCESSED"})
 	}
 	r.start()
 	r.waitFor("the flood's first attempts", `SELECT count(*) = 0 FROM callbackd.workflow_executions WHERE retrieval_attempts = 0`)
@@ -228,7 +97,7 @@ func TestRefetchOfOneThatIsNotDone(t *testing.T) {
 	r.start()
 	j := r.journey("acquired")
 	r.waitFor("the callback", `SELECT retrieval_state = 'awaiting' FROM jumio.workflow_executions WHERE callback_count > 0`)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.waitFor("the end of the refetch", `SELECT retrieval_state = 'awaiting' AND retrieval_attempts = 1 FROM jumio.workflow_executions`)
@@ -240,12 +109,12 @@ func TestRefetchOfOneThatIsNotDone(t *testing.T) {
 // An operator may name the account where all callbacks named a wrong one; here
 // Jumio does not know the short form either.
 func TestRefetchWithAccount(t *testing.T) {
-	r := newRig(t, Schedule{0}, sandbox.Config{Seed: 45})
+	r := newRig(t, workflow.Schedule{0}, sandbox.Config{Seed: 45})
 	r.start()
 	j := r.journey("passed-passport", "details:404:2")
 	r.waitFor("the failure", `SELECT retrieval_state = 'failed' FROM jumio.workflow_executions`)
 	r.exec(`UPDATE callbackd.workflow_executions SET account_id = 'wrong', workflow_href = NULL, account_href = NULL`)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}, j.AccountID); err != nil {
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{j.WorkflowExecutionID}, j.AccountID); err != nil {
 		t.Fatal(err)
 	}
 	r.waitFor("the refetched result", `SELECT retrieval_state = 'retrieved' FROM jumio.workflow_executions`)
@@ -278,39 +147,24 @@ func TestPendingIsKept(t *testing.T) {
 	}
 }
 
-func TestStalled(t *testing.T) {
-	var f Fetcher
-	if !f.Stalled().IsZero() {
-		t.Error("stalled before its start")
+// The refetch of one that is unknown queues none of those that are named with it.
+func TestRefetchUnknownQueuesNothing(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 48})
+	storetest.Finish(t, r.store, storetest.Claim(t, r.store, "w"), storetest.Outcome(workflow.Failed, ""))
+	state := func() [][]any {
+		return storetest.Query(t, r.store, `SELECT retrieval_state, retrieval_attempts, (SELECT count(*) FROM callbackd.river_job) FROM jumio.workflow_executions`)
 	}
-	f.progress.Store(time.Now().UnixNano())
-	if !f.Stalled().IsZero() {
-		t.Error("stalled right after a promotion")
+	err := Refetch(t.Context(), r.store.DB, r.schedule, []string{"w", "unknown"}, "")
+	if !errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("refetch of an unknown one: %v", err)
 	}
-	since := time.Now().Add(-stalledAfter - time.Second)
-	f.progress.Store(since.UnixNano())
-	if !f.Stalled().Equal(since.Truncate(0)) {
-		t.Errorf("stalled since %v, want %v", f.Stalled(), since)
+	if d := cmp.Diff([][]any{{"failed", int32(1), int64(0)}}, state()); d != "" {
+		t.Errorf("after it (-want +got):\n%s", d)
 	}
-}
-
-// River hears of nothing but that there may be jobs.
-func TestQueueListener(t *testing.T) {
-	d := newQueueDriver(nil)
-	var driver riverdriver.Driver[pgx.Tx] = d
-	if driver.SupportsListenNotify() {
-		t.Error("River notifies within our transactions")
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{"w", "w"}, ""); err != nil {
+		t.Fatal(err)
 	}
-	l := driver.GetListener(&riverdriver.GetListenenerParams{Schema: schema})
-	d.wake()
-	d.wake() // two hints are one
-	n, err := l.WaitForNotification(t.Context())
-	if err != nil || n.Topic != insertTopic || n.Payload != `{"queue":"default"}` {
-		t.Errorf("got %+v, %v", n, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := l.WaitForNotification(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("after the end: %v", err)
+	if d := cmp.Diff([][]any{{"pending", int32(0), int64(1)}}, state()); d != "" {
+		t.Errorf("after a refetch (-want +got):\n%s", d)
 	}
 }

@@ -4,57 +4,81 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"callbackd/internal/store"
+	"callbackd/internal/queue"
+	"callbackd/internal/store/results"
+	"callbackd/internal/workflow"
 )
 
 const (
-	// dueInterval is how often retrievals are begun that were put off.
-	dueInterval = 5 * time.Second
-	// lostInterval is how often retrievals are looked for that have lost their job.
-	lostInterval = time.Minute
-	// keepTimeout bounds either.
-	keepTimeout = 30 * time.Second
+	dueInterval     = 5 * time.Second  // of beginDue
+	lostInterval    = time.Minute      // of requeueLost
+	backlogInterval = 10 * time.Second // of countBacklog
+	keepTimeout     = 30 * time.Second // of each of them
 )
 
-// keepPending begins the retrievals that were put off, and sees to it that no
-// pending one is left without a job, whoever took it away. Every worker does.
-func (f *Fetcher) keepPending(ctx context.Context) {
-	next := time.Now()
-	for ctx.Err() == nil {
-		f.startDue(ctx)
-		if now := time.Now(); !now.Before(next) {
-			f.requeueLost(ctx)
-			next = now.Add(lostInterval)
+// every calls f at once and then at each interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func(context.Context)) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		bounded, cancel := context.WithTimeout(ctx, keepTimeout)
+		f(bounded)
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
 		}
-		pause(ctx, dueInterval)
 	}
 }
 
-func (f *Fetcher) startDue(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
-	defer cancel()
-	_, err := f.store.StartDue(ctx, paceInterval, f.enqueueAgain)
+// beginDue begins the postponed retrievals that are due.
+func (f *Fetcher) beginDue(ctx context.Context) {
+	err := f.results.InTx(ctx, "begin the retrievals that are due", func(tx *results.Tx) error {
+		due, err := tx.DueExecutions(ctx)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		for _, e := range due {
+			workflow.BeginPaced(e, now, now)
+		}
+		if err := tx.UpdateExecutions(ctx, due); err != nil {
+			return err
+		}
+		return f.queue.Enqueue(ctx, tx.Tx, retrievals(due), queue.Retrieval{}, nil)
+	})
 	if err != nil && ctx.Err() == nil {
-		f.log.Warn("could not begin the retrievals that are due; they are tried again", zap.Error(err))
+		f.log.Warn("could not begin the retrievals that are due; they will be retried", zap.Error(err))
 	}
 }
 
+// requeueLost queues again the pending retrievals that have lost their job. They
+// continue with the next attempt.
 func (f *Fetcher) requeueLost(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
-	defer cancel()
-	n, err := f.store.RequeueLost(ctx, f.enqueueAgain)
+	n := 0
+	err := f.results.InTx(ctx, "queue retrievals without a job", func(tx *results.Tx) error {
+		lost, err := tx.LostExecutions(ctx, queue.RetrievalKind)
+		if err != nil {
+			return err
+		}
+		n = len(lost)
+		return f.queue.Enqueue(ctx, tx.Tx, retrievals(lost), queue.Retrieval{}, nil)
+	})
 	switch {
 	case err != nil && ctx.Err() == nil:
-		f.log.Warn("could not look for retrievals without a job; they are looked for again", zap.Error(err))
-	case n > 0:
+		f.log.Warn("could not look for retrievals without a job; it will be retried", zap.Error(err))
+	case err == nil && n > 0:
 		f.metrics.requeued.Add(float64(n))
 		f.log.Warn("pending retrievals had no job and were queued again", zap.Int("count", n))
 	}
 }
 
-func (f *Fetcher) enqueueAgain(ctx context.Context, tx pgx.Tx, retrievals []store.Retrieval) error {
-	return f.enqueue(ctx, tx, retrievals, noMetadata)
+// countBacklog leaves the metrics unchanged if the database does not answer.
+func (f *Fetcher) countBacklog(ctx context.Context) {
+	if b, err := f.results.Backlog(ctx); err == nil {
+		f.metrics.observeBacklog(b)
+	}
 }

@@ -14,13 +14,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/jumio"
+	"callbackd/internal/promoter"
+	"callbackd/internal/queue"
 	"callbackd/internal/sandbox"
-	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
 	"callbackd/internal/tracing"
+	"callbackd/internal/workflow"
 )
 
 func TestMain(m *testing.M) {
@@ -33,12 +37,12 @@ func TestMain(m *testing.M) {
 type rig struct {
 	*testing.T
 	sandbox  *sandbox.Sandbox
-	store    *store.Store
-	schedule Schedule
+	store    *storetest.Store
+	schedule workflow.Schedule
 	tracer   *tracing.Tracer // nil for none
 }
 
-func newRig(t *testing.T, schedule Schedule, cfg sandbox.Config) *rig {
+func newRig(t *testing.T, schedule workflow.Schedule, cfg sandbox.Config) *rig {
 	t.Helper()
 	r := &rig{T: t, store: storetest.New(t), schedule: schedule}
 	receiver := httptest.NewServer(http.HandlerFunc(r.receive))
@@ -68,7 +72,7 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 	if err := json.Unmarshal(body, &b); err != nil {
 		r.Errorf("the sandbox's callback: %v", err)
 	}
-	err := r.store.InsertCallback(req.Context(), &store.Callback{
+	err := r.store.InsertCallback(req.Context(), &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: body, CallbackSentAt: b.SentAt,
 		WorkflowExecutionID: b.Workflow.ID, WorkflowHref: b.Workflow.Href, WorkflowStatus: b.Workflow.Status,
 		AccountID: b.Account.ID, AccountHref: b.Account.Href,
@@ -80,7 +84,7 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 }
 
 // start runs a worker until the test ends or it is stopped.
-func (r *rig) start() *Fetcher {
+func (r *rig) start() *testWorker {
 	r.Helper()
 	log := zaptest.NewLogger(r)
 	endpoint, _ := url.Parse(r.sandbox.URL())
@@ -92,38 +96,73 @@ func (r *rig) start() *Fetcher {
 	if err != nil {
 		r.Fatal(err)
 	}
-	f, err := New(Options{
-		Store: r.store, Jumio: client, Schedule: r.schedule, Workers: 4, StopTimeout: 10 * time.Millisecond,
-		Log: log, Metrics: NewMetrics(prometheus.NewRegistry(), r.schedule), Tracer: r.tracer,
+	w := r.newWorker(client, 4, log)
+	if err := w.queue.Start(context.Background()); err != nil {
+		r.Fatal(err)
+	}
+	w.promoter.Start(context.Background())
+	w.Start(context.Background())
+	r.Cleanup(func() {
+		r.stop(w)
+		client.Close()
 	})
+	return w
+}
+
+// testWorker is a worker as an instance has it.
+type testWorker struct {
+	*Fetcher
+	queue    *queue.Queue
+	promoter *promoter.Promoter
+	stopped  bool
+}
+
+func (r *rig) newWorker(client *jumio.Client, workers int, log *zap.Logger) *testWorker {
+	r.Helper()
+	q, err := queue.New(r.store.DB, queue.Options{Schedule: r.schedule, Workers: workers, StopTimeout: 10 * time.Millisecond, Log: log})
 	if err != nil {
 		r.Fatal(err)
 	}
-	if err := f.Start(context.Background()); err != nil {
-		r.Fatal(err)
+	reg := prometheus.NewRegistry()
+	metrics := NewMetrics(reg, r.schedule)
+	return &testWorker{
+		Fetcher: New(Options{
+			DB: r.store.DB, Queue: q, Jumio: client, Schedule: r.schedule, Log: log, Metrics: metrics, Tracer: r.tracer,
+		}),
+		queue: q,
+		promoter: promoter.New(promoter.Options{
+			DB: r.store.DB, Queue: q, Log: log, Metrics: promoter.NewMetrics(reg, metrics.Contradicting), Tracer: r.tracer,
+		}),
 	}
-	stopped := false
-	r.Cleanup(func() {
-		if !stopped {
-			stopped = true
-			r.stop(f)
-		}
-		client.Close()
-	})
-	return f
 }
 
-func (r *rig) stop(f *Fetcher) {
+func (r *rig) stop(w *testWorker) {
 	r.Helper()
+	if w.stopped {
+		return
+	}
+	w.stopped = true
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := f.Stop(ctx); err != nil {
+	w.promoter.Stop()
+	w.Stop()
+	if err := w.queue.Stop(ctx); err != nil {
 		r.Errorf("stop: %v", err)
 	}
 }
 
 // journey makes and sends a journey with faults in their text form.
 func (r *rig) journey(kind string, faults ...string) *sandbox.Journey {
+	r.Helper()
+	j := r.unsent(kind, faults...)
+	if err := r.sandbox.Send(r.Context(), j); err != nil {
+		r.Fatal(err)
+	}
+	return j
+}
+
+// unsent makes a journey without sending its callbacks.
+func (r *rig) unsent(kind string, faults ...string) *sandbox.Journey {
 	r.Helper()
 	var list []sandbox.Fault
 	for _, text := range faults {
@@ -137,10 +176,13 @@ func (r *rig) journey(kind string, faults ...string) *sandbox.Journey {
 	if err != nil {
 		r.Fatal(err)
 	}
-	if err := r.sandbox.Send(r.Context(), j); err != nil {
-		r.Fatal(err)
-	}
 	return j
+}
+
+// awaitDetailsRequest waits until an attempt has asked for the journey's details.
+func (r *rig) awaitDetailsRequest(j *sandbox.Journey) {
+	r.Helper()
+	storetest.Eventually(r, "Jumio is asked for the details", func() bool { return r.ledger(j).DetailsRequests.Requests > 0 })
 }
 
 // waitFor polls a condition of the database until it holds.
@@ -196,15 +238,12 @@ func value[T any](r *rig, sql string, args ...any) T {
 // checkJourney compares what the database holds with what the sandbox served.
 func (r *rig) checkJourney(j *sandbox.Journey) {
 	r.Helper()
-	want, err := r.sandbox.Expected(j)
-	if err != nil {
-		r.Fatal(err)
-	}
+	want := r.sandbox.Expected(j)
 	id := j.WorkflowExecutionID
 	if got := value[string](r, `SELECT retrieval_state FROM jumio.workflow_executions WHERE workflow_execution_id = $1`, id); got != string(want.State) {
 		r.Errorf("%s %s: retrieval_state %s, want %s (%v)", j.Kind, id, got, want.State, r.states()[id])
 	}
-	if want.State != sandbox.StateRetrieved && want.State != sandbox.StatePartial {
+	if want.State != workflow.Retrieved && want.State != workflow.Partial {
 		return
 	}
 	if n := value[int](r, `SELECT count(*) FROM jumio.images WHERE workflow_execution_id = $1`, id); n != len(want.Images) {

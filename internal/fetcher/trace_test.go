@@ -3,19 +3,15 @@ package fetcher
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"callbackd/internal/jumio"
 	"callbackd/internal/sandbox"
-	"callbackd/internal/store"
 	"callbackd/internal/tracing"
 	"callbackd/internal/tracing/tracetest"
 )
@@ -23,7 +19,7 @@ import (
 func newTracer(t testing.TB, collector *tracetest.Collector) *tracing.Tracer {
 	t.Helper()
 	tracer, err := tracing.New(t.Context(), tracing.Options{
-		Exporter: tracing.Exporter{Endpoint: collector.URL, Protocol: "http/protobuf", Timeout: 10 * time.Second},
+		Exporter: tracing.Exporter{Endpoint: collector.URL, Timeout: 10 * time.Second},
 		Sampler:  "parentbased_always_on", Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -41,61 +37,6 @@ func flush(t testing.TB, tracer *tracing.Tracer) {
 	}
 }
 
-// TestPromoteSpans: one span for each workflow execution of a batch, below the
-// callback that decides, with links to the others; nothing of a try that was
-// made anew.
-func TestPromoteSpans(t *testing.T) {
-	collector := tracetest.Start(t)
-	tracer := newTracer(t, collector)
-	traced := &tracedBatch{tracer: tracer}
-	b := &batch{f: &Fetcher{log: zap.NewNop(), metrics: NewMetrics(prometheus.NewRegistry(), quick)}, traced: traced}
-	now := time.Now()
-	callback := func(status string, sent time.Time) *store.Delivery {
-		return &store.Delivery{CallbackID: uuid.Must(uuid.NewV7()), ReceivedAt: now, SentAt: sent, Status: status}
-	}
-	span := func(d *store.Delivery) string { return tracer.Received("", d.CallbackID).SpanID().String() }
-
-	b.begin()
-	b.apply(&store.WorkflowExecution{ID: "of an earlier try"}, callback(jumio.StatusProcessed, now))
-	b.begin()
-	acquired, processed, repeated := callback(jumio.StatusAcquired, now), callback(jumio.StatusProcessed, now.Add(time.Second)), callback(jumio.StatusProcessed, now.Add(time.Second))
-	several := &store.WorkflowExecution{ID: "several", RetrievalState: store.Awaiting}
-	for _, d := range []*store.Delivery{acquired, processed, repeated} {
-		b.apply(several, d)
-	}
-	late := callback(jumio.StatusAcquired, now.Add(-time.Hour))
-	done := &store.WorkflowExecution{ID: "done", RetrievalState: store.Retrieved, DecidedSentAt: now}
-	b.apply(done, late)
-	metadata := traced.metadata(store.Retrieval{WorkflowExecutionID: "several"})
-	b.end()
-	flush(t, tracer)
-
-	got := map[string]tracetest.Span{}
-	for _, s := range collector.Spans() {
-		got[s.Attributes["callbackd.workflow_execution_id"]] = s
-	}
-	linked := func(id string, d *store.Delivery) string { return tracing.TraceID(id).String() + "-" + span(d) }
-	want := map[string]tracetest.Span{
-		"several": {Parent: span(processed), Links: []string{linked("several", acquired), linked("several", repeated)}, Attributes: map[string]string{
-			"callbackd.workflow_execution_id": "several", "callbackd.callbacks": "3", "callbackd.decided": "true", "callbackd.retrieval_state": "pending",
-		}},
-		"done": {Parent: span(late), Attributes: map[string]string{
-			"callbackd.workflow_execution_id": "done", "callbackd.callbacks": "1", "callbackd.decided": "false", "callbackd.retrieval_state": "retrieved",
-		}},
-	}
-	for id, s := range want {
-		s.Name, s.Kind, s.Status, s.TraceID, s.SpanID = "promote", "CONSUMER", "UNSET", tracing.TraceID(id).String(), got[id].SpanID
-		s.Resource, s.Start, s.End = got[id].Resource, got[id].Start, got[id].End
-		want[id] = s
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if want := fmt.Sprintf(`{"traceparent":"00-%s-%s-01"}`, got["several"].TraceID, got["several"].SpanID); string(metadata) != want {
-		t.Errorf("metadata %s, want %s", metadata, want)
-	}
-}
-
 // TestRetrieveSpans: each attempt is a span below the promotion; after a refetch
 // it is a root of the same trace, and Jumio's requests are below the attempt.
 func TestRetrieveSpans(t *testing.T) {
@@ -106,7 +47,7 @@ func TestRetrieveSpans(t *testing.T) {
 	j := r.journey("passed-passport", "details:429:1")
 	id := j.WorkflowExecutionID
 	r.settled(id)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{id}, ""); err != nil {
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{id}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(id)
@@ -161,7 +102,7 @@ func TestSupersededSpan(t *testing.T) {
 	f := r.start()
 	j := r.journey("passed-passport", "details:slow:1")
 	r.waitFor("the request for details", `SELECT EXISTS (SELECT FROM callbackd.workflow_executions WHERE lease_token IS NOT NULL)`)
-	if err := Refetch(t.Context(), r.store, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
+	if err := Refetch(t.Context(), r.store.DB, r.schedule, []string{j.WorkflowExecutionID}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(j.WorkflowExecutionID)

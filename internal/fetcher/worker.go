@@ -1,196 +1,210 @@
 package fetcher
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
 
 	"callbackd/internal/jumio"
-	"callbackd/internal/store"
+	"callbackd/internal/queue"
+	"callbackd/internal/store/results"
 	"callbackd/internal/tracing"
+	"callbackd/internal/workflow"
 )
 
-// How long a job stays away that may not, or cannot, begin.
 const (
-	busyPause     = 2 * time.Second
-	databasePause = 5 * time.Second
+	// busyPause is how long a job waits for another run of its workflow execution.
+	busyPause = 2 * time.Second
+	// If the database fails, the run is repeated after databasePause, then after twice
+	// as long each time.
+	databasePause, longestDatabasePause = 5 * time.Second, 10 * time.Minute
+	// finishTimeout bounds storing an outcome, also during a stop.
+	finishTimeout = 10 * time.Second
 )
 
-// worker makes the attempts. River runs as many at a time as there are workers.
+// worker makes the attempts. River calls it from several goroutines at once.
 type worker struct {
-	river.WorkerDefaults[retrievalArgs]
-	store        *store.Store
+	river.WorkerDefaults[queue.Retrieval]
+	results      *results.Store
 	jumio        *jumio.Client
-	schedule     Schedule
+	schedule     workflow.Schedule
 	referenceKey string
 	log          *zap.Logger
 	metrics      *Metrics
 	tracer       *tracing.Tracer
 	now          func() time.Time
 
-	// abandoned are the leases, by job, that could not be given back because the
-	// database failed.
-	abandoned sync.Map
+	// unreleased has, by job, the attempts whose leases could not be given back
+	// because the database failed.
+	unreleased sync.Map
 }
 
-// NextRetry implements river.Worker: River asks it after an attempt that
-// failed, and for a job that a dead worker left behind, which is due at once.
-func (w *worker) NextRetry(job *river.Job[retrievalArgs]) time.Time {
+// NextRetry implements river.Worker: River calls it after a failed attempt, and for a
+// job that a dead worker left behind, which is due at once.
+func (w *worker) NextRetry(job *river.Job[queue.Retrieval]) time.Time {
 	now := w.now()
-	if job.AttemptedAt != nil && now.Sub(*job.AttemptedAt) >= rescueAfter {
+	if job.AttemptedAt != nil && now.Sub(*job.AttemptedAt) >= queue.RescueAfter {
 		return now
 	}
-	return w.schedule.Next(max(job.Args.attempt, 1), now, job.Args.notBefore)
+	return w.schedule.Next(max(job.Args.Attempt, 1), now, job.Args.NotBefore)
 }
 
-// Work implements river.Worker: one attempt, from the lease to its outcome in
-// the database. An error makes River schedule the next attempt.
-func (w *worker) Work(ctx context.Context, job *river.Job[retrievalArgs]) error {
-	if lease, ok := w.abandoned.LoadAndDelete(job.ID); ok {
-		w.release(ctx, job.ID, lease.(*store.Lease))
+// Work implements river.Worker: it makes one attempt, from the lease to the stored
+// outcome. An error makes River schedule the next attempt.
+func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) error {
+	if a, ok := w.unreleased.LoadAndDelete(job.ID); ok {
+		w.release(ctx, job.ID, a.(*attempt))
 	}
-	lease := &store.Lease{
-		Retrieval: store.Retrieval{WorkflowExecutionID: job.Args.WorkflowExecutionID, Generation: job.Args.Generation},
+	a := &attempt{worker: w, args: job.Args, lease: &results.Lease{
+		Retrieval: workflow.Retrieval{WorkflowExecutionID: job.Args.WorkflowExecutionID, Generation: job.Args.Generation},
 		Token:     uuid.New(),
-	}
+	}}
 	start := w.now()
-	claim, err := w.store.ClaimRetrieval(ctx, lease, rescueAfter)
-	job.Args.attempt = min(lease.Attempt, w.schedule.Attempts())
-	log := w.log.With(zap.String("workflow_execution_id", lease.WorkflowExecutionID), zap.Int("attempt", job.Args.attempt),
-		w.tracer.LogID(lease.WorkflowExecutionID))
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return ctx.Err()
-	default:
-		return w.notNow(err, log)
+	var err error
+	a.claim, err = w.results.ClaimRetrieval(ctx, a.lease, queue.RescueAfter)
+	attempts := w.schedule.Attempts()
+	job.Args.Attempt = min(a.lease.Attempt, attempts)
+	a.args.Attempt = job.Args.Attempt
+	log := w.log.With(zap.String("workflow_execution_id", a.lease.WorkflowExecutionID), zap.Int("attempt", job.Args.Attempt),
+		w.tracer.LogID(a.lease.WorkflowExecutionID))
+	if err != nil {
+		return w.notNow(ctx, job, err, log)
 	}
 
-	// A panic leaves the end as it is here.
-	a := &attempt{worker: w, lease: lease, claim: claim, args: job.Args, end: codeInternal}
+	end := codeInternal // after a panic
 	ctx, span := w.startSpan(ctx, job, a, start)
-	defer func() { a.endSpan(span) }()
-	if lease.Attempt > w.schedule.Attempts() {
-		lease.Attempt = w.schedule.Attempts()
-		a.fail(codeInterrupted, "the last attempt was cut off with its worker")
-		a.last = true
+	defer func() { a.endSpan(span, end) }()
+	if a.lease.Attempt > attempts {
+		a.lease.Attempt = attempts
+		err = fail(codeInterrupted, "the last attempt was cut off with its worker")
 	} else {
-		a.last = lease.Attempt == w.schedule.Attempts()
-		a.run(jumio.WithAttempt(ctx))
+		err = a.run(jumio.WithAttempt(ctx))
 	}
-
-	a.end = cmp.Or(a.code, attemptOK)
+	f, ofJumio := errors.AsType[*failure](err)
 	switch {
-	case a.broken != nil:
-		a.end = endNotStored
-		log.Error("could not store what was retrieved; it is tried again", zap.Error(a.broken))
-		w.release(ctx, job.ID, lease)
-		return river.JobSnooze(databasePause)
-	case errors.Is(ctx.Err(), context.Canceled) && a.code != "":
-		w.release(ctx, job.ID, lease)
+	case err != nil && !ofJumio:
+		end = endNotStored
+		log.Error("could not store what was retrieved; it will be retried", zap.Error(err))
+		w.release(ctx, job.ID, a)
+		return databaseFailed(job)
+	case errors.Is(ctx.Err(), context.Canceled) && err != nil:
+		end = f.code
+		w.release(ctx, job.ID, a)
 		return ctx.Err() // a stop: River gives the attempt back
-	case ctx.Err() != nil && a.code != "" && a.gotOn:
-		w.release(ctx, job.ID, lease)
+	case ctx.Err() != nil && err != nil && a.gotOn():
+		end = f.code
+		w.release(ctx, job.ID, a)
 		return river.JobSnooze(0)
 	}
-	return w.finish(ctx, job, a, log)
+	end, err = w.finish(ctx, job, a, f, log)
+	return err
 }
 
-// notNow is what River is told of a run that has no lease.
-func (w *worker) notNow(err error, log *zap.Logger) error {
+// notNow returns what to tell River about a run that could not get the lease.
+func (w *worker) notNow(ctx context.Context, job *river.Job[queue.Retrieval], err error, log *zap.Logger) error {
 	switch {
-	case errors.Is(err, store.ErrSuperseded):
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, results.ErrSuperseded):
 		return nil
-	case errors.As(err, new(*store.BusyError)):
+	case errors.Is(err, results.ErrBusy):
 		return river.JobSnooze(busyPause)
 	}
-	log.Error("could not begin a retrieval attempt; it is tried again", zap.Error(err))
-	return river.JobSnooze(databasePause)
+	log.Error("could not begin a retrieval attempt; it will be retried", zap.Error(err))
+	return databaseFailed(job)
 }
 
-// release gives the lease back after a run that shall not count.
-func (w *worker) release(ctx context.Context, jobID int64, lease *store.Lease) {
+// databaseFailed makes River repeat the run, later each time. What could not be stored
+// is requested again.
+func databaseFailed(job *river.Job[queue.Retrieval]) error {
+	snoozes := min(gjson.GetBytes(job.Metadata, "snoozes").Int(), 10) // River counts them there
+	return river.JobSnooze(min(databasePause<<snoozes, longestDatabasePause))
+}
+
+// release gives the lease back after a run that must not count, and stores the details
+// that it fetched.
+func (w *worker) release(ctx context.Context, jobID int64, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	if err := w.store.ReleaseRetrieval(ctx, lease); err != nil {
-		w.abandoned.Store(jobID, lease)
-		w.log.Warn("could not give a lease back; it runs out by itself", zap.Error(err))
+	if err := w.results.ReleaseRetrieval(ctx, a.lease, a.details, a.at.DataCenter); err != nil {
+		w.unreleased.Store(jobID, a)
+		w.log.Warn("could not release a lease; it will expire", zap.Error(err))
 	}
 }
 
-// finish stores the outcome, with the job's completion if it is the last.
-func (w *worker) finish(ctx context.Context, job *river.Job[retrievalArgs], a *attempt, log *zap.Logger) error {
-	outcome := a.outcome()
-	over := outcome.State != store.Pending
-	inTx := func(ctx context.Context, tx pgx.Tx) error {
+// finish stores the outcome and, if the retrieval is over, completes the job. It returns
+// the attempt's outcome for the metrics and what to tell River.
+func (w *worker) finish(ctx context.Context, job *river.Job[queue.Retrieval], a *attempt, f *failure, log *zap.Logger) (end string, err error) {
+	last := a.lease.Attempt == w.schedule.Attempts()
+	conclusion := workflow.Conclude(a.result(f, last), a.claim.ResultState)
+	over := conclusion.Outcome != workflow.Pending
+	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	err = w.results.FinishAttempt(storing, a.lease, a.outcome(conclusion), func(tx *results.Tx) error {
 		if over {
-			_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
-			return err
+			return queue.Complete(storing, tx.Tx, job)
 		}
-		return store.SetJobPriority(ctx, tx, job.ID, a.retryPriority(job.Priority))
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
-	state, err := w.store.FinishAttempt(ctx, a.lease, outcome, inTx)
+		return queue.SetPriority(storing, tx.Tx, job.ID, a.retryPriority(job.Priority))
+	})
 	switch {
-	case errors.Is(err, store.ErrSuperseded):
-		a.end = endSuperseded
+	case errors.Is(err, results.ErrSuperseded):
 		log.Info("a newer retrieval has superseded this one")
-		w.release(ctx, job.ID, a.lease)
-		return nil
-	case errors.As(err, new(*store.BusyError)):
-		a.end = endSuperseded
-		log.Warn("another run has taken the lease over: this one was away for too long")
-		return river.JobSnooze(busyPause)
+		w.release(ctx, job.ID, a)
+		return endSuperseded, nil
+	case errors.Is(err, results.ErrBusy):
+		log.Warn("another run has taken over the lease; this one took too long")
+		return endSuperseded, river.JobSnooze(busyPause)
 	case err != nil:
-		a.end = endNotStored
-		w.abandoned.Store(job.ID, a.lease)
-		log.Error("could not store the outcome of a retrieval attempt; it is tried again", zap.Error(err))
-		return river.JobSnooze(databasePause)
+		w.unreleased.Store(job.ID, a)
+		log.Error("could not store the outcome of a retrieval attempt; it will be retried", zap.Error(err))
+		return endNotStored, databaseFailed(job)
 	}
-	a.state = state
-	w.observe(a, outcome, log)
+	end = attemptOK
+	if f != nil {
+		end = f.code
+	}
+	a.state = conclusion.State
+	w.observe(a, conclusion, end, log)
 	if over {
-		return nil
+		return end, nil
 	}
-	if a.retryAfter > 0 {
-		job.Args.notBefore = w.now().Add(a.retryAfter)
+	if f.retryAfter > 0 {
+		job.Args.NotBefore = w.now().Add(f.retryAfter)
 	}
-	return errors.New(outcome.Error)
+	return end, errors.New(conclusion.Error)
 }
 
-func (w *worker) observe(a *attempt, o store.Outcome, log *zap.Logger) {
-	w.metrics.attempts.WithLabelValues(cmp.Or(a.code, attemptOK)).Inc()
-	fields := []zap.Field{zap.String("retrieval_state", string(a.state)), zap.Int("images", a.images)}
-	if o.Error != "" {
-		fields = append(fields, zap.String("retrieval_error", o.Error))
+// observe counts and logs a stored attempt.
+func (w *worker) observe(a *attempt, c workflow.Conclusion, end string, log *zap.Logger) {
+	w.metrics.attempts.WithLabelValues(end).Inc()
+	fields := []zap.Field{zap.String("retrieval_state", string(c.State)), zap.Int("images", a.images)}
+	if c.Error != "" {
+		fields = append(fields, zap.String("retrieval_error", c.Error))
 	}
-	if o.Details != nil && a.contradicted(o.Identity) {
-		w.metrics.contradicting.Inc()
-		log.Warn("callbacks have contradicted what Jumio's details say of the workflow execution; the details hold")
+	if a.contradicted() {
+		w.metrics.Contradicting.Inc()
+		log.Warn("callbacks contradict Jumio's details of the workflow execution; the details win")
 	}
-	if o.State == store.Pending {
+	if c.Outcome == workflow.Pending {
 		log.Info("retrieval attempt failed", fields...)
 		return
 	}
-	w.metrics.retrievals.WithLabelValues(string(o.State)).Inc()
-	if !a.claim.ReceivedAt.IsZero() {
-		lag := w.now().Sub(a.claim.ReceivedAt)
+	w.metrics.retrievals.WithLabelValues(string(c.Outcome)).Inc()
+	if !a.claim.RetrievalReceivedAt.IsZero() {
+		lag := w.now().Sub(a.claim.RetrievalReceivedAt)
 		fields = append(fields, zap.Duration("lag", lag))
-		if o.State == store.Retrieved || o.State == store.Partial {
+		if c.Outcome == workflow.Retrieved || c.Outcome == workflow.Partial {
 			w.metrics.lag.Observe(lag.Seconds())
 		}
 	}
 	log.Info("retrieval ended", fields...)
 }
 
-// attemptOK is the metric's outcome of an attempt in which nothing failed.
+// attemptOK is the outcome, in the metric, of an attempt without a failure.
 const attemptOK = "ok"

@@ -13,30 +13,16 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 	"callbackd/internal/tracing"
 )
 
-func BenchmarkDecodeCallback(b *testing.B) {
-	for name, body := range map[string]string{"JSON": guideExample, "form": guideForm(dotted)} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(body)))
-			for b.Loop() {
-				if _, err := DecodeCallback([]byte(body)); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-// nopStore has everything durable at once.
+// nopStore claims that everything is durable at once.
 type nopStore struct{}
 
-func (nopStore) InsertCallback(context.Context, *store.Callback) (bool, error) { return false, nil }
-func (nopStore) InsertRejected(context.Context, *store.Rejected) error         { return nil }
-func (nopStore) Ready(context.Context) (string, error)                         { return "", nil }
+func (nopStore) InsertCallback(context.Context, *callback.Callback) (bool, error) { return false, nil }
+func (nopStore) InsertRejected(context.Context, *callback.Rejected) error         { return nil }
+func (nopStore) Ready(context.Context) (string, error)                            { return "", nil }
 
 // BenchmarkCallback is the handler alone, without sockets, without tracing and
 // with it.
@@ -66,13 +52,13 @@ func benchmarkCallback(b *testing.B, tracer *tracing.Tracer) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	callback := h.Callback()
+	listener := h.Callback()
 	body := []byte(guideExample)
 	b.ReportAllocs()
 	for b.Loop() {
 		req := httptest.NewRequest(http.MethodPost, callbackPath, bytes.NewReader(body))
 		rec := httptest.NewRecorder()
-		callback.ServeHTTP(rec, req)
+		listener.ServeHTTP(rec, req)
 		if rec.Code != http.StatusOK {
 			b.Fatal(rec.Code)
 		}

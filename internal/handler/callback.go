@@ -4,30 +4,25 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strconv"
-
-	"github.com/google/uuid"
 
 	"callbackd/internal/callback"
-	"callbackd/internal/store"
 )
 
 const (
-	// retryAfter is what a refused sender is told to wait, in seconds.
-	retryAfter = 10
-	// reasonMalformed is what the reason of a body that is no callback begins with.
+	// retryAfter is how many seconds the sender is asked to wait after a 503.
+	retryAfter = "10"
+	// reasonMalformed begins the reason for rejecting a body that is not a callback.
 	reasonMalformed = "malformed: "
 )
 
-// callback is the way of one callback: who is calling, is it a callback, one
-// durable insert, 200.
+// callback handles one callback: it checks the address, reads, decodes and stores
+// the body, and answers 200 once it is durable.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(w)
-	x.outcome = outcomeUnavailable // what a panic below leaves
+	x.outcome = outcomeUnavailable // unless the code below gets further
 
 	x.addr, x.reason = h.opt.Check(r)
 	if x.reason != "" {
@@ -38,14 +33,14 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	fields, err := DecodeCallback(body)
+	c, err := callback.Decode(body)
 	if err != nil {
 		h.malformed(x, r, body, http.StatusBadRequest, err)
 		return
 	}
-	x.workflowExecution = fields.WorkflowExecutionID
+	x.workflowExecution = c.WorkflowExecutionID
 	if h.opt.UserReferenceKey != "" {
-		if err := callback.VerifyUserReference(h.opt.UserReferenceKey, fields.UserReference); err != nil {
+		if err := callback.VerifyUserReference(h.opt.UserReferenceKey, c.UserReference); err != nil {
 			x.outcome, x.reason = outcomeForbidden, err.Error()
 			h.keepRejected(x, r, body)
 			x.problem(http.StatusForbidden, "")
@@ -53,13 +48,14 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	// A callback that has arrived is stored even when nobody waits for the
-	// answer any more.
-	ctx := context.WithoutCancel(r.Context())
-	spooled, err := h.opt.Store.InsertCallback(ctx, h.delivery(x, r, body, fields))
+	// A callback that has arrived is stored even if nobody waits for the answer
+	// any more.
+	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
+	c.ContentType, c.Body = callback.CleanText(r.Header.Get("Content-Type")), body
+	spooled, err := h.opt.Store.InsertCallback(context.WithoutCancel(r.Context()), c)
 	if err != nil {
 		x.err = err
-		x.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		x.Header().Set("Retry-After", retryAfter)
 		x.problem(http.StatusServiceUnavailable, "")
 		return
 	}
@@ -70,56 +66,15 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request) {
 	x.WriteHeader(http.StatusOK)
 }
 
-func (h *Handler) delivery(x *exchange, r *http.Request, body []byte, f Fields) *store.Callback {
-	c := f.callback()
-	c.ID, c.ReceivedAt, c.SourceIP = x.id, x.start, x.addr
-	c.ContentType, c.Body = store.CleanText(r.Header.Get("Content-Type")), body
-	return c
-}
-
-// callback has the fields, and nothing yet of how they came.
-func (f Fields) callback() *store.Callback {
-	return &store.Callback{
-		WorkflowExecutionID: f.WorkflowExecutionID,
-		WorkflowStatus:      f.WorkflowStatus,
-		WorkflowHref:        f.WorkflowHref,
-		DefinitionKey:       f.DefinitionKey,
-		AccountID:           f.AccountID,
-		AccountHref:         f.AccountHref,
-		UserReference:       f.UserReference,
-		CallbackSentAt:      f.CallbackSentAt,
-	}
-}
-
-// Accept makes the callback that a rejected one would have been: the same
-// bytes, address and time of arrival, under an id of its own. A body that is no
-// callback, or may have been cut when it was kept, is a DecodeError.
-func Accept(r *store.Rejected) (*store.Callback, error) {
-	if len(r.Body) >= store.RejectedBodyLimit {
-		return nil, ErrIncompleteBody
-	}
-	fields, err := DecodeCallback(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("make a callback id: %w", err)
-	}
-	c := fields.callback()
-	c.ID, c.ReceivedAt, c.SourceIP, c.ContentType, c.Body = id, r.ReceivedAt, r.SourceIP, r.ContentType, r.Body
-	return c, nil
-}
-
-// readBody returns the whole body, or answers and returns false.
+// readBody returns the whole body; or it answers and returns false.
 func (h *Handler) readBody(x *exchange, r *http.Request) ([]byte, bool) {
 	if r.ContentLength > h.opt.MaxBodyBytes {
 		x.Header().Set("Connection", "close")
 		h.tooLarge(x)
 		return nil, false
 	}
-	// With the server's own ResponseWriter, MaxBytesReader makes it close the
-	// connection when there is more than the limit.
+	// Given the server's own ResponseWriter, MaxBytesReader makes it close the
+	// connection if the body is larger.
 	body, err := readAll(http.MaxBytesReader(x.ResponseWriter, r.Body, h.opt.MaxBodyBytes), r.ContentLength)
 	x.bytes = len(body)
 	var tooLarge *http.MaxBytesError
@@ -130,23 +85,22 @@ func (h *Handler) readBody(x *exchange, r *http.Request) ([]byte, bool) {
 		h.tooLarge(x)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Header().Set("Connection", "close")
-		h.malformed(x, r, body, http.StatusRequestTimeout, ErrIncompleteBody)
+		h.malformed(x, r, body, http.StatusRequestTimeout, callback.ErrIncompleteBody)
 	default:
 		// The client is gone, or its framing is broken.
 		x.Header().Set("Connection", "close")
-		h.malformed(x, r, body, http.StatusBadRequest, ErrIncompleteBody)
+		h.malformed(x, r, body, http.StatusBadRequest, callback.ErrIncompleteBody)
 	}
 	return nil, false
 }
 
-// readAll is io.ReadAll with a buffer of the announced size, as far as an
-// announcement is to be believed.
+// readAll is io.ReadAll with a buffer of the announced size, up to 64 KiB.
 func readAll(r io.Reader, announced int64) ([]byte, error) {
-	const mostBelieved = 64 << 10
+	const largest = 64 << 10
 	var buf bytes.Buffer
 	if announced > 0 {
-		// ReadFrom wants MinRead bytes more to find the end.
-		buf.Grow(int(min(announced, mostBelieved)) + bytes.MinRead)
+		// ReadFrom needs MinRead more bytes to find the end.
+		buf.Grow(int(min(announced, largest)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(r)
 	return buf.Bytes(), err
@@ -157,23 +111,23 @@ func (h *Handler) tooLarge(x *exchange) {
 	x.problem(http.StatusRequestEntityTooLarge, "")
 }
 
-// malformed answers 400, or 408 to a body that was too slow.
+// malformed answers 400, or 408 if the body was too slow.
 func (h *Handler) malformed(x *exchange, r *http.Request, body []byte, status int, err error) {
 	x.outcome, x.reason = outcomeMalformed, reasonMalformed+err.Error()
-	// Of a body that was cut off, only what came is worth keeping.
-	if len(body) > 0 || !errors.Is(err, ErrIncompleteBody) {
+	// If nothing arrived of an incomplete body, there is nothing to keep.
+	if len(body) > 0 || !errors.Is(err, callback.ErrIncompleteBody) {
 		h.keepRejected(x, r, body)
 	}
 	x.problem(status, err.Error())
 }
 
-// forbidden refuses a client by its address. The body is read only when it will
-// be kept, so that a flood costs little.
+// forbidden rejects a client by its address. It reads the body only if it keeps
+// it, so that a flood costs little.
 func (h *Handler) forbidden(x *exchange, r *http.Request) {
 	x.outcome = outcomeForbidden
 	if h.ofOthers.take(x.start, x.addr) {
-		// Whatever came before an error is kept.
-		body, _ := readAll(io.LimitReader(r.Body, store.RejectedBodyLimit), r.ContentLength)
+		// Whatever arrived before an error is kept.
+		body, _ := readAll(io.LimitReader(r.Body, callback.RejectedBodyLimit), r.ContentLength)
 		x.bytes = len(body)
 		h.insertRejected(x, r, body)
 	}

@@ -15,18 +15,18 @@ import (
 )
 
 // exchange is one request and its answer: the ResponseWriter that the handlers
-// get, and the event that is logged once, when all is done. Only what may stand
-// in a log is kept in it.
+// get, and the event that is logged once, at the end. It holds only what may be
+// logged.
 type exchange struct {
 	http.ResponseWriter
 	id    uuid.UUID
 	start time.Time
-	// status is 0 until the answer has begun.
+	// status is 0 until the answer begins.
 	status     int
 	lateAnswer time.Duration
 
-	// Of requests on the callback path: what became of it (empty for others),
-	// the client's address, and what is known of the body.
+	// For requests on the callback path: the outcome (empty for others), the
+	// client's address, and what is known of the body.
 	outcome           string
 	addr              netip.Addr
 	reason            string
@@ -37,15 +37,15 @@ type exchange struct {
 
 func exchangeOf(w http.ResponseWriter) *exchange { return w.(*exchange) }
 
-// Unwrap serves http.ResponseController.
+// Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 {
 		x.status = status
 		if now := time.Now(); now.Sub(x.start) >= x.lateAnswer {
-			// The server's own write time-out runs from the end of the headers
-			// and has also counted the wait for the database.
+			// The server's write time-out started at the end of the headers, so the
+			// wait for the database has used some of it.
 			_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(now.Add(answerTimeout))
 		}
 	}
@@ -70,20 +70,19 @@ func (x *exchange) problem(status int, detail string) {
 	}{"about:blank", http.StatusText(status), status, detail, x.id.String()})
 	x.Header().Set("Content-Type", "application/problem+json")
 	x.WriteHeader(status)
-	_, _ = x.Write(body) // nobody is left to tell
+	_, _ = x.Write(body) // if it fails, nobody is there to read it
 }
 
-// observe gives every request its id and, when it is done, its metrics and its
-// line in the log. It also turns a panic into a 500.
+// observe gives every request its id and, when it is done, its metrics and its log
+// line. It also turns a panic into a 500.
 func (h *Handler) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{ResponseWriter: w, id: uuid.Must(uuid.NewV7()), start: h.opt.Now(), lateAnswer: h.lateAnswer}
 		w.Header().Set("X-Request-Id", x.id.String())
 		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-			// net/http hides a Content-Length beside a Transfer-Encoding, and ignores
-			// the latter in HTTP/1.0. Somebody in front may have read such a request
-			// as shorter or longer, so nothing is read behind it (RFC 9112, section
-			// 6.1).
+			// net/http hides a Content-Length next to a Transfer-Encoding, and ignores
+			// the latter in HTTP/1.0. A proxy may have read such a request as shorter
+			// or longer, so nothing after it is read (RFC 9112, section 6.1).
 			w.Header().Set("Connection", "close")
 		}
 		if r.ContentLength != 0 {
@@ -96,7 +95,7 @@ func (h *Handler) observe(next http.Handler) http.Handler {
 			}
 			h.finish(x, r)
 			if p != nil && x.status != http.StatusInternalServerError {
-				// The answer had begun, or was meant to break off.
+				// The answer had begun, or was meant to be aborted.
 				panic(http.ErrAbortHandler)
 			}
 		}()
@@ -124,8 +123,8 @@ func (h *Handler) recovered(x *exchange, p any) {
 	}
 }
 
-// finish counts the request and writes its line. The path is never logged: that
-// of a near miss holds the secret, too.
+// finish counts the request and writes its log line. It never logs the path: even
+// a near miss contains the secret.
 func (h *Handler) finish(x *exchange, r *http.Request) {
 	end := h.opt.Now()
 	duration := end.Sub(x.start)
@@ -146,7 +145,7 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 	case outcomeUnavailable:
 		level = zapcore.ErrorLevel
 	case outcomeForbidden:
-		suppressed, ok := h.mayLogRefusal()
+		suppressed, ok := h.mayLogRejected()
 		if !ok {
 			return
 		}
@@ -177,13 +176,13 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 	entry.Write(fields...)
 }
 
-// logOther writes the line of a request that was no callback: refusals at info
-// level, a few a second; probes and scrapes at debug level.
+// logOther writes the log line of a request that was not a callback: rejected ones
+// at info level, a few a second; probes and scrapes at debug level.
 func (h *Handler) logOther(x *exchange, r *http.Request, duration time.Duration) {
 	level, suppressed := zapcore.DebugLevel, zap.Skip()
 	if x.status == http.StatusNotFound || x.status == http.StatusMethodNotAllowed {
 		var ok bool
-		if suppressed, ok = h.mayLogRefusal(); !ok {
+		if suppressed, ok = h.mayLogRejected(); !ok {
 			return
 		}
 		level = zapcore.InfoLevel
@@ -194,9 +193,9 @@ func (h *Handler) logOther(x *exchange, r *http.Request, duration time.Duration)
 	}
 }
 
-// mayLogRefusal keeps the log readable while somebody floods the listener: it
-// lets a few lines a second pass, with the number of those left out before.
-func (h *Handler) mayLogRefusal() (suppressed zap.Field, ok bool) {
+// mayLogRejected keeps the log readable while somebody floods the listener: it
+// allows a few lines a second, with the number of those suppressed before.
+func (h *Handler) mayLogRejected() (suppressed zap.Field, ok bool) {
 	if !h.logLimit.AllowN(h.opt.Now(), 1) {
 		h.suppressed.Add(1)
 		return zap.Skip(), false

@@ -1,10 +1,10 @@
-// Package handler is callbackd's HTTP edge: the callback listener, the admin
-// listener, and what a callback's body means.
+// Package handler is callbackd's HTTP edge: the callback listener and the admin
+// listener.
 //
-// For a callback it does one thing: it asks the Store to make it durable, and
-// answers 200 once it is. It refuses to know who may call (the Check it is given
-// does), to speak SQL, to call Jumio, to interpret statuses, and to tell an
-// outsider or a log anything of a body or of the callback path.
+// It has the Store make a callback durable and answers 200 once it is. It does not
+// know who may call (its Check does), speaks no SQL, never calls Jumio, interprets
+// no status, and reveals nothing of a body or of the callback path to an outsider
+// or a log.
 package handler
 
 import (
@@ -12,7 +12,6 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -23,73 +22,75 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 	"callbackd/internal/tracing"
 )
 
-// Store is where callbacks are kept.
+// Store keeps callbacks.
 type Store interface {
-	// InsertCallback returns nil once, and only once, the callback is durable,
-	// and whether it is in the spool rather than in the database. Like
-	// InsertRejected, it bounds its time by itself.
-	InsertCallback(ctx context.Context, c *store.Callback) (spooled bool, err error)
-	InsertRejected(ctx context.Context, r *store.Rejected) error
-	// Ready returns nil when an InsertCallback now would succeed, and what an
-	// operator should know then, if anything.
+	// InsertCallback returns nil once, and only once, the callback is durable, and
+	// whether it is in the spool rather than in the database. Like InsertRejected,
+	// it limits its own time.
+	InsertCallback(ctx context.Context, c *callback.Callback) (spooled bool, err error)
+	InsertRejected(ctx context.Context, r *callback.Rejected) error
+	// Ready returns nil if InsertCallback would succeed now, and what an operator
+	// should know even so, if anything.
 	Ready(ctx context.Context) (note string, err error)
 }
 
-// Options are what New needs. Everything is required but UserReferenceKey, Note,
+// Options are the arguments of New. All are required except UserReferenceKey, Note,
 // NotReady, Tracer and Now.
 type Options struct {
-	// CallbackPath is matched exactly, in its escaped form. It is a secret.
+	// CallbackPath is matched exactly, in its escaped form; the settings have
+	// checked that it can be. It is a secret.
 	CallbackPath string
 	// MaxBodyBytes: a larger callback gets 413.
 	MaxBodyBytes int64
-	// RejectedPerHour is how many refused requests are kept in any hour; 0 keeps
-	// none. Half of them, rounded down, are those of addresses that Check refuses.
+	// RejectedPerHour is how many rejected requests are kept in any hour; 0 keeps
+	// none. Half of them, rounded down, are for addresses that Check rejects.
 	RejectedPerHour int
-	// UserReferenceKey: when not empty, a userReference must be signed with it.
+	// UserReferenceKey: if not empty, a userReference must be signed with it.
 	UserReferenceKey string
-	// Check returns the client's address (zero when there is none to be had) and
-	// why it is refused: a short code, optionally ": " and a detail, in which
-	// nothing is a stranger's text, for it is logged; empty when it is allowed.
+	// Check returns the client's address (zero if it is unknown) and why it is
+	// rejected, empty if it is allowed. The reason is a short code, optionally ": "
+	// and a detail; it is logged, so it must not contain a stranger's text.
 	Check func(*http.Request) (addr netip.Addr, reason string)
 	Store Store
 	// Logger gets one line for each request on the callback path.
 	Logger  *zap.Logger
 	Metrics *Metrics
-	// Note returns what an operator should know besides the Store's note, for
-	// the admin listener's /readyz; empty when there is nothing.
+	// Note returns what an operator should know besides the Store's note, for the
+	// admin listener's /readyz; empty if there is nothing.
 	Note func() string
 	// NotReady returns why this instance is not ready although the Store is, for
-	// the admin listener's /readyz; empty when it is.
+	// the admin listener's /readyz; empty if it is ready.
 	NotReady func() string
-	// Gatherer is what the admin listener's /metrics shows.
+	// Gatherer provides the admin listener's /metrics.
 	Gatherer prometheus.Gatherer
-	// Tracer gets a span for each callback that names a workflow execution; nil
-	// for none.
+	// Tracer, if not nil, gets a span for each callback that names a workflow
+	// execution.
 	Tracer *tracing.Tracer
-	// Now is the clock; time.Now when nil.
+	// Now is the clock; time.Now if nil.
 	Now func() time.Time
 }
 
-// Limits that the contract fixes; fields of Handler so that tests need not wait.
+// Limits; bodyTimeout and lateAnswer are also fields of Handler, so that tests need
+// not wait.
 const (
 	bodyTimeout   = 15 * time.Second
 	answerTimeout = 10 * time.Second
-	// lateAnswer is when an answer that has not begun gets a time of its own.
+	// lateAnswer is after how long an answer gets an answerTimeout of its own.
 	lateAnswer = time.Second
-	// refusalLines a second are logged of what anybody can provoke.
-	refusalLines = 5
+	// rejectedLines is how many lines a second anybody can provoke in the log.
+	rejectedLines = 5
 )
 
-// Handler answers on both listeners.
+// Handler serves both listeners.
 type Handler struct {
 	opt         Options
 	bodyTimeout time.Duration
 	lateAnswer  time.Duration
-	// What may be kept of refused requests, by who sent them.
+	// How many rejected requests are kept, by sender.
 	ofAllowed, ofOthers *quota
 
 	readiness    readiness
@@ -98,8 +99,7 @@ type Handler struct {
 	suppressed   atomic.Int64
 }
 
-// New checks the options. Its error names every one that is wrong, never a
-// value.
+// New checks the options. Its error names every wrong one, but never a value.
 func New(o Options) (*Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -116,7 +116,7 @@ func New(o Options) (*Handler, error) {
 			errs = append(errs, errors.New("handler: "+text))
 		}
 	}
-	require(validCallbackPath(o.CallbackPath), `CallbackPath must be an absolute URL path without query, "*" and "{", other than /healthz and /readyz`)
+	require(strings.HasPrefix(o.CallbackPath, "/"), "CallbackPath must begin with a slash")
 	require(o.MaxBodyBytes > 0, "MaxBodyBytes must be positive")
 	require(o.RejectedPerHour >= 0, "RejectedPerHour must not be negative")
 	require(o.Check != nil, "Check is missing")
@@ -134,20 +134,11 @@ func New(o Options) (*Handler, error) {
 		lateAnswer:  lateAnswer,
 		ofAllowed:   newQuota("allowed addresses", o.RejectedPerHour-others, o.Logger),
 		ofOthers:    newQuota("addresses that are not allowed", others, o.Logger),
-		logLimit:    rate.NewLimiter(refusalLines, 2*refusalLines),
+		logLimit:    rate.NewLimiter(rejectedLines, 2*rejectedLines),
 	}, nil
 }
 
-// validCallbackPath accepts what equals its own escaped form, so that an exact
-// comparison with a request's escaped path is possible, and what chi takes
-// literally.
-func validCallbackPath(path string) bool {
-	u, err := url.ParseRequestURI(path)
-	return err == nil && strings.HasPrefix(path, "/") && u.EscapedPath() == path &&
-		!strings.ContainsAny(path, "*{}") && path != "/healthz" && path != "/readyz"
-}
-
-// Callback is the handler of the listener that faces the internet.
+// Callback returns the handler of the listener that faces the internet.
 func (h *Handler) Callback() http.Handler {
 	r := h.router(h.readyz)
 	r.MethodNotAllowed(h.methodNotAllowed)
@@ -155,22 +146,22 @@ func (h *Handler) Callback() http.Handler {
 	return r
 }
 
-// Admin is the handler of the operators' listener.
+// Admin returns the handler of the operators' listener.
 func (h *Handler) Admin() http.Handler {
 	r := h.router(h.readyzDetailed)
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(h.opt.Gatherer, promhttp.HandlerOpts{}))
 	return r
 }
 
-// SetShuttingDown turns readiness off for good; everything else is served as
-// before.
+// SetShuttingDown makes /readyz answer 503 from now on; everything else is served
+// as before.
 func (h *Handler) SetShuttingDown() { h.shuttingDown.Store(true) }
 
 func (h *Handler) router(readyz http.HandlerFunc) chi.Router {
 	r := chi.NewRouter()
 	r.Use(h.observe, matchEscapedPath)
 	r.NotFound(h.notFound)
-	// Another method on a probe is "anything else".
+	// To the contract, another method on a probe is "anything else".
 	r.MethodNotAllowed(h.notFound)
 	r.Get("/healthz", healthz)
 	r.Head("/healthz", healthz)
@@ -179,8 +170,8 @@ func (h *Handler) router(readyz http.HandlerFunc) chi.Router {
 	return r
 }
 
-// matchEscapedPath makes chi compare the path as the client wrote it, so that an
-// encoded variant of a route is another path.
+// matchEscapedPath makes chi compare the path as the client wrote it, so an encoded
+// variant of a route is a different path.
 func matchEscapedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		chi.RouteContext(r.Context()).RoutePath = r.URL.EscapedPath()
@@ -192,8 +183,7 @@ func (h *Handler) notFound(w http.ResponseWriter, _ *http.Request) {
 	exchangeOf(w).problem(http.StatusNotFound, "")
 }
 
-// methodNotAllowed is also where chi leads methods that it does not know, on
-// whatever path.
+// methodNotAllowed also gets methods that chi does not know, on any path.
 func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	if r.URL.EscapedPath() != h.opt.CallbackPath {
 		h.notFound(w, r)

@@ -18,16 +18,15 @@ const (
 	probe = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 )
 
-// post is a callback with further header lines; without a body in them, it has a
-// Content-Length.
+// post returns a callback with the given header lines.
 func post(lines string, body string) string {
 	return head + lines + "\r\n" + body
 }
 
 func length(body string) string { return fmt.Sprintf("Content-Length: %d\r\n", len(body)) }
 
-// smuggled is a whole callback that must never be taken for one where it is the
-// body, or the rest, of another request.
+// smuggled is a whole callback. As the body of another request, or as what follows
+// it, it must never be read as a callback.
 var smuggled = post(length(`{"workflowExecution":{"id":"smuggled"}}`), `{"workflowExecution":{"id":"smuggled"}}`)
 
 // converse sends text and reads the statuses of all answers, until the server
@@ -35,7 +34,7 @@ var smuggled = post(length(`{"workflowExecution":{"id":"smuggled"}}`), `{"workfl
 func (r *rig) converse(text string) []int {
 	r.t.Helper()
 	conn := r.dial()
-	// The server may close before all is sent.
+	// The server may close before everything is sent.
 	go func() { _, _ = io.WriteString(conn, text) }()
 	in := bufio.NewReader(conn)
 	var statuses []int
@@ -55,10 +54,9 @@ func (r *rig) converse(text string) []int {
 	}
 }
 
-// What a careful operator expects of requests that proxies and servers are known
-// to read differently: 200 only for what is stored exactly once, and after a
-// framing that two readers may see differently, no further request on that
-// connection.
+// Requests that proxies and servers are known to read differently: 200 only for what
+// is stored exactly once, and no further request on the connection after ambiguous
+// framing.
 func TestOddRequests(t *testing.T) {
 	const (
 		chunks = "Transfer-Encoding: chunked\r\n"
@@ -154,9 +152,9 @@ func TestOddRequests(t *testing.T) {
 		"a very long request line":       {line("POST /jumio/callback?" + strings.Repeat("x", 100_000) + " HTTP/1.1"), []int{431}, 0},
 		"an expectation of another kind": {post("Expect: everything\r\n"+length(small), small), []int{417}, 0},
 
-		// Pipelining: each request gets its answer, in their order.
+		// Pipelining: each request gets its answer, in order.
 		"three callbacks at once":       {strings.Repeat(post(length(small), small), 3), []int{ok, ok, ok, ok}, 3},
-		"a refused one between":         {post(length(small), small) + post(length("{}"), "{}") + post(length(small), small), []int{ok, 400, ok, ok}, 2},
+		"a rejected one between":        {post(length(small), small) + post(length("{}"), "{}") + post(length(small), small), []int{ok, 400, ok, ok}, 2},
 		"another path between":          {post(length(small), small) + line("POST /x HTTP/1.1") + post(length(small), small), []int{ok, 404, ok, ok}, 2},
 		"behind broken framing":         {post(length(small)+"Content-Length: 5\r\n", small) + post(length(small), small), []int{400}, 0},
 		"behind one that wants the end": {post("Connection: close\r\n"+length(small), small) + post(length(small), small), []int{ok}, 1},

@@ -11,10 +11,9 @@ import (
 )
 
 const (
-	// readyAge is how long an answer of the database to a probe holds, so that
-	// probes cost it at most one question in this time.
+	// readyAge is how long the Store's answer to a probe is reused.
 	readyAge = time.Second
-	// readyTimeout is less than the usual time-out of a load balancer's probe.
+	// readyTimeout is shorter than the usual time-out of a load balancer's probe.
 	readyTimeout = time.Second
 )
 
@@ -28,7 +27,7 @@ func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
 	plain(w, "ready\n")
 }
 
-// readyzDetailed also says why, and what they should know, for operators.
+// readyzDetailed also tells operators why, and what else they should know.
 func (h *Handler) readyzDetailed(w http.ResponseWriter, _ *http.Request) {
 	note, why := h.notReady()
 	if why == "" {
@@ -52,11 +51,11 @@ func (h *Handler) readyzDetailed(w http.ResponseWriter, _ *http.Request) {
 
 func plain(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = io.WriteString(w, text) // a probe that is gone needs no answer
+	_, _ = io.WriteString(w, text) // if it fails, the probe is gone
 }
 
-// notReady says why a callback sent now would not be stored; empty when it
-// would, and then there may be a note.
+// notReady returns why a callback sent now would not be stored. If it would, why is
+// empty, and there may be a note.
 func (h *Handler) notReady() (note, why string) {
 	if h.shuttingDown.Load() {
 		return "", "shutting down"
@@ -68,10 +67,9 @@ func (h *Handler) notReady() (note, why string) {
 	return note, ""
 }
 
-// readiness remembers what the Store said last.
+// readiness is the Store's last answer.
 type readiness struct {
-	// mu is held while the Store is asked, so that all probes wait for one
-	// answer.
+	// mu is held while the Store is asked, so that all probes wait for one answer.
 	mu    sync.Mutex
 	asked time.Time
 	note  string
@@ -85,7 +83,7 @@ func (h *Handler) storeReady() (note string, err error) {
 	if !r.asked.IsZero() && h.opt.Now().Sub(r.asked) < readyAge {
 		return r.note, r.err
 	}
-	// No probe's own context: its going away must not be the answer for others.
+	// Not the probe's context: if it is cancelled, other probes still need the answer.
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	note, err = h.opt.Store.Ready(ctx)

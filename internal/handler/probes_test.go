@@ -45,7 +45,7 @@ func TestReadyzFollowsTheStore(t *testing.T) {
 	}
 }
 
-// What there is to say beside being ready, or not, is for operators only.
+// Only operators learn more than whether the instance is ready.
 func TestReadyzNote(t *testing.T) {
 	const missing = "a proxy is missing"
 	for name, test := range map[string]struct {
@@ -96,8 +96,8 @@ func TestProbesDoNotHammerTheStore(t *testing.T) {
 	}
 }
 
-// From the start of a shutdown /readyz is 503, while callbacks that are on their
-// way still get their 200.
+// From the start of a shutdown /readyz is 503, but callbacks in flight still get
+// their 200.
 func TestShutdown(t *testing.T) {
 	r := start(t, nil)
 	r.store.entered, r.store.release = make(chan struct{}, 1), make(chan struct{})

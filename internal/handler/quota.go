@@ -9,13 +9,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// quotaLines is the time between two lines of the log about one quota.
+// quotaLines is the time between two log lines about one quota.
 const quotaLines = 10 * time.Minute
 
-// quota bounds how many refused requests are kept: at most limit in any hour, and
-// of one source no more than there is still room for. So a single source gets
-// half, a second one half of the rest, and none uses it up. The table of sources
-// is as small as what has been kept.
+// quota limits how many rejected requests are kept: at most limit in any hour, and
+// from one source no more than there is still room for. So a single source gets
+// half, a second one half of the rest, and none uses it up. The table of sources is
+// never larger than the number of kept requests.
 type quota struct {
 	of    string
 	limit int
@@ -23,9 +23,9 @@ type quota struct {
 	lines *rate.Limiter
 
 	mu       sync.Mutex
-	kept     []keptRequest // within the hour, in order of time
+	kept     []keptRequest // within the last hour, oldest first
 	bySource map[netip.Prefix]int
-	notKept  int64 // since the last line of the log
+	notKept  int64 // since the last log line
 }
 
 type keptRequest struct {
@@ -33,7 +33,7 @@ type keptRequest struct {
 	source netip.Prefix
 }
 
-// newQuota returns a quota for requests of the kind that of names in the log.
+// newQuota returns a quota; of is what the log calls its requests.
 func newQuota(of string, limit int, log *zap.Logger) *quota {
 	return &quota{
 		of: of, limit: limit, log: log, lines: rate.NewLimiter(rate.Every(quotaLines), 1),
@@ -41,13 +41,13 @@ func newQuota(of string, limit int, log *zap.Logger) *quota {
 	}
 }
 
-// take reports whether a request of addr (zero when it has none) may be kept, and
-// counts it then.
+// take reports whether a request from addr (zero if unknown) may be kept, and if so
+// counts it.
 func (q *quota) take(now time.Time, addr netip.Addr) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if n := len(q.kept); n > 0 && now.Before(q.kept[n-1].at) {
-		// Requests do not get here in the order in which they began.
+		// Requests do not get here in the order of their start.
 		now = q.kept[n-1].at
 	}
 	for len(q.kept) > 0 && now.Sub(q.kept[0].at) >= time.Hour {
@@ -84,14 +84,14 @@ func (q *quota) logFull(now time.Time, source netip.Prefix) {
 	q.notKept = 0
 }
 
-// sourceOf is what shares are counted by: an IPv4 address, or the /64 of an IPv6
-// address, which one host commonly has to itself. It is the zero Prefix for the
-// zero Addr.
+// sourceOf returns the unit that shares are counted by: an IPv4 address, or the /64
+// of an IPv6 address, which one host commonly has to itself. For the zero Addr it
+// is the zero Prefix.
 func sourceOf(addr netip.Addr) netip.Prefix {
 	bits := 64
 	if addr.Is4() {
 		bits = 32
 	}
-	source, _ := addr.Prefix(bits) // fails for no valid address
+	source, _ := addr.Prefix(bits) // cannot fail for a valid address
 	return source
 }

@@ -10,10 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"callbackd/internal/callback"
 )
 
-// from makes the address check see each address in its turn; those that are not
-// allowedAddr are refused.
+// from makes the address check see the given addresses in turn, and reject all but
+// allowedAddr.
 func from(s *setup, address *netip.Addr) {
 	s.options.Check = func(*http.Request) (netip.Addr, string) {
 		if *address == allowedAddr {
@@ -34,8 +36,8 @@ func (r *rig) keptFrom(address netip.Addr) int {
 	return n
 }
 
-// However much strangers send, what an allowed address sends in a form that
-// callbackd does not understand is kept.
+// However much strangers send, a body from an allowed address that callbackd does not
+// understand is kept.
 func TestStrangersDoNotUseUpWhatIsKeptOfAllowedAddresses(t *testing.T) {
 	var address netip.Addr
 	r := start(t, func(s *setup) {
@@ -47,7 +49,7 @@ func TestStrangersDoNotUseUpWhatIsKeptOfAllowedAddresses(t *testing.T) {
 		r.post("{}")
 	}
 	address = allowedAddr
-	r.post("{}").checkProblem(t, http.StatusBadRequest, string(ErrMissingID))
+	r.post("{}").checkProblem(t, http.StatusBadRequest, string(callback.ErrMissingID))
 	if n := r.keptFrom(allowedAddr); n != 1 {
 		t.Errorf("%d kept of the allowed address, want 1", n)
 	}
@@ -86,8 +88,8 @@ func (r *rig) wantQuotaLine(t *testing.T, quota string) {
 	}
 }
 
-// The limit holds in every hour, though requests end in another order than they
-// began in, on both sides of a full hour.
+// The limit holds in any hour, even if requests end in a different order than they
+// began, around a full hour.
 func TestRejectedLimitHoldsOnBothSidesOfAFullHour(t *testing.T) {
 	c := newClock(time.Date(2026, 1, 2, 3, 59, 59, 0, time.UTC))
 	r := start(t, func(s *setup) {
@@ -144,8 +146,8 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// Strangers without number, each with an address of its own: no hour has more
-// than the limit, and memory is bounded by it.
+// With countless strangers, each with an address of its own, no hour has more than
+// the limit, and it bounds the memory.
 func TestQuotaIsBounded(t *testing.T) {
 	const limit = 100
 	q := newQuota("x", limit, zap.NewNop())
@@ -170,7 +172,7 @@ func TestQuotaIsBounded(t *testing.T) {
 	}
 }
 
-// A flood does not become a flood of lines; they say how much was lost.
+// A flood of requests is not a flood of log lines; they say how many were not kept.
 func TestQuotaLinesAreLimited(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	q := newQuota("x", 2, zap.New(core))

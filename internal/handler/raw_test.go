@@ -111,10 +111,10 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
-// A client that is told to send its body and never does, and one that expects
-// and is refused by its address.
+// A client that is told to send its body but never does, and one that sends Expect
+// but is rejected by its address.
 func TestExpectContinueAndNothingComes(t *testing.T) {
-	for name, change := range map[string]func(*setup){"allowed": nil, "refused": refuse} {
+	for name, change := range map[string]func(*setup){"allowed": nil, "rejected": rejectAll} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, func(s *setup) {
 				if change != nil {
@@ -165,7 +165,7 @@ func TestClientAbortsMidBody(t *testing.T) {
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		// It still listens, so it is told.
+		// The client still listens, so it gets an answer.
 		a := r.read(bufio.NewReader(conn), "POST")
 		a.checkProblem(t, http.StatusBadRequest, "incomplete_body")
 		r.wantRejected(a, "malformed: incomplete_body", guideExample[:100])
@@ -176,7 +176,7 @@ func TestClientAbortsMidBody(t *testing.T) {
 		conn := r.dial()
 		r.send(conn, head+"Content-Length: 500\r\n\r\n")
 		_ = conn.Close()
-		eventually(t, "the refusal is counted", func() bool {
+		eventually(t, "the rejection is counted", func() bool {
 			outcomes, _ := r.outcomes()
 			return outcomes["malformed"] == 1
 		})
@@ -186,7 +186,7 @@ func TestClientAbortsMidBody(t *testing.T) {
 	})
 }
 
-// A callback that has arrived is stored, even when the client does not wait.
+// A callback that has arrived is stored even if the client does not wait.
 func TestClientLeavesWhileItsCallbackIsStored(t *testing.T) {
 	requests := make(chan context.Context, 1)
 	r := start(t, func(s *setup) {
@@ -209,7 +209,7 @@ func TestClientLeavesWhileItsCallbackIsStored(t *testing.T) {
 	})
 }
 
-// slowBody leaves only the body's own limit, and shortens it.
+// slowBody removes all limits but the body's, and shortens that.
 func slowBody(h *Handler, server *http.Server) {
 	h.bodyTimeout = 50 * time.Millisecond
 	server.ReadTimeout = 0
@@ -229,7 +229,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 
 func TestSlowBodyOfARefusedClientIsCutOff(t *testing.T) {
 	r := start(t, func(s *setup) {
-		refuse(s)
+		rejectAll(s)
 		s.tune = slowBody
 	})
 	a := r.raw("POST", head+"Content-Length: 500\r\n\r\n"+guideExample[:100])
@@ -284,8 +284,8 @@ func TestServerLimits(t *testing.T) {
 	}
 }
 
-// The answer has its own time: one that waited for the database longer than the
-// server's write time-out is still sent.
+// The answer has a time limit of its own: it is sent even if it waited for the
+// database longer than the server's write time-out.
 func TestLateAnswerIsSent(t *testing.T) {
 	r := start(t, func(s *setup) {
 		s.tune = func(h *Handler, server *http.Server) {

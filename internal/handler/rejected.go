@@ -6,27 +6,26 @@ import (
 
 	"go.uber.org/zap"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
-// keepRejected keeps a refused request of an allowed address before it is
-// answered, if there is room.
+// keepRejected keeps a rejected request from an allowed address, if there is room.
 func (h *Handler) keepRejected(x *exchange, r *http.Request, body []byte) {
 	if h.ofAllowed.take(x.start, x.addr) {
 		h.insertRejected(x, r, body)
 	}
 }
 
-// insertRejected stores a refused request. That it fails is logged; the answer
-// stays what it is.
+// insertRejected stores a rejected request. A failure is logged and does not change
+// the answer.
 func (h *Handler) insertRejected(x *exchange, r *http.Request, body []byte) {
-	err := h.opt.Store.InsertRejected(context.WithoutCancel(r.Context()), &store.Rejected{
+	err := h.opt.Store.InsertRejected(context.WithoutCancel(r.Context()), &callback.Rejected{
 		ID:          x.id,
 		ReceivedAt:  x.start,
 		SourceIP:    x.addr,
-		Reason:      store.CleanText(x.reason),
-		ContentType: store.CleanText(r.Header.Get("Content-Type")),
-		Body:        body[:min(len(body), store.RejectedBodyLimit)],
+		Reason:      callback.CleanText(x.reason),
+		ContentType: callback.CleanText(r.Header.Get("Content-Type")),
+		Body:        body[:min(len(body), callback.RejectedBodyLimit)],
 	})
 	if err != nil {
 		h.opt.Logger.Error("a rejected callback could not be kept",

@@ -11,10 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
-// clock is a clock that tests set.
+// clock is set by tests.
 type clock struct{ atomic.Pointer[time.Time] }
 
 func newClock(now time.Time) *clock {
@@ -55,7 +55,7 @@ func TestRejectedAreKeptUpToTheHourlyLimit(t *testing.T) {
 
 func TestRejectedPerHourZeroKeepsNone(t *testing.T) {
 	r := start(t, func(s *setup) {
-		refuse(s)
+		rejectAll(s)
 		s.options.RejectedPerHour = 0
 	})
 	r.post(guideExample).checkProblem(t, http.StatusForbidden, "")
@@ -64,20 +64,20 @@ func TestRejectedPerHourZeroKeepsNone(t *testing.T) {
 	}
 }
 
-// A refused address is not listened to for longer than what is kept of its body
-// takes; beyond the hourly limit, not at all.
+// No more is read from a rejected address than is kept of its body; beyond the hourly
+// limit, nothing.
 func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
 	for name, tc := range map[string]struct{ perHour, sent, kept int }{
-		"kept":             {2, store.RejectedBodyLimit, 1},
+		"kept":             {2, callback.RejectedBodyLimit, 1},
 		"beyond the limit": {1, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, func(s *setup) {
-				refuse(s)
+				rejectAll(s)
 				s.options.RejectedPerHour = tc.perHour
 				s.tune = func(h *Handler, _ *http.Server) { h.bodyTimeout = time.Hour }
 			})
-			// More is announced than net/http itself would read to keep the connection.
+			// It announces more than net/http would read to keep the connection.
 			a := r.raw("POST", "POST "+callbackPath+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", tc.sent))
 			a.checkProblem(t, http.StatusForbidden, "")
 			if _, rejected := r.store.kept(); len(rejected) != tc.kept {
@@ -88,10 +88,10 @@ func TestForbiddenDoesNotWaitForTheBody(t *testing.T) {
 }
 
 func TestRejectedBodyIsCut(t *testing.T) {
-	body := "x" + strings.Repeat("y", store.RejectedBodyLimit)
+	body := "x" + strings.Repeat("y", callback.RejectedBodyLimit)
 	for name, change := range map[string]func(*setup){
 		"400":                nil,
-		"403, address":       refuse,
+		"403, address":       rejectAll,
 		"403, userReference": func(s *setup) { s.options.UserReferenceKey = "key" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestRejectedBodyIsCut(t *testing.T) {
 			}
 			r.post(sent)
 			_, rejected := r.store.kept()
-			if len(rejected) != 1 || string(rejected[0].Body) != sent[:store.RejectedBodyLimit] {
+			if len(rejected) != 1 || string(rejected[0].Body) != sent[:callback.RejectedBodyLimit] {
 				t.Errorf("kept %d, want the first 64 KiB of one", len(rejected))
 			}
 		})
@@ -131,7 +131,7 @@ func TestRejectedThatCannotBeKeptChangesNoAnswer(t *testing.T) {
 		status int
 	}{
 		"400": {nil, http.StatusBadRequest},
-		"403": {refuse, http.StatusForbidden},
+		"403": {rejectAll, http.StatusForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, tc.change)
@@ -149,7 +149,7 @@ func TestRejectedThatCannotBeKeptChangesNoAnswer(t *testing.T) {
 func TestRefusalsAreLoggedAFewASecond(t *testing.T) {
 	c := newClock(time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC))
 	r := start(t, func(s *setup) {
-		refuse(s)
+		rejectAll(s)
 		s.options.Now = c.now
 		s.options.RejectedPerHour = 0
 	})
@@ -164,20 +164,19 @@ func TestRefusalsAreLoggedAFewASecond(t *testing.T) {
 			r.get("http://" + r.addr + callbackPath)
 		}
 	}
-	if n := r.logs.Len(); n != 2*refusalLines {
-		t.Errorf("%d lines for %d refusals, want %d", n, requests, 2*refusalLines)
+	if n := r.logs.Len(); n != 2*rejectedLines {
+		t.Errorf("%d lines for %d rejections, want %d", n, requests, 2*rejectedLines)
 	}
 	c.add(time.Second)
 	r.post("{}")
 	lines := r.logs.All()
 	last := lines[len(lines)-1].ContextMap()
-	if last["suppressed"] != int64(requests-2*refusalLines) {
+	if last["suppressed"] != int64(requests-2*rejectedLines) {
 		t.Errorf("the next line is %v, want it to say how many were suppressed", last)
 	}
 }
 
-// Every refusal is counted by its code, and by nothing that a caller could make
-// up.
+// Every rejection is counted by its code, never by something that a caller wrote.
 func TestRefusalsAreCountedByReason(t *testing.T) {
 	reason := ""
 	r := start(t, func(s *setup) {

@@ -20,15 +20,31 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 )
+
+// guideExample is the callback in the guide's chapter "Callback", verbatim.
+const guideExample = `{
+  "callbackSentAt":"2021-01-21T14:55:01.917Z",
+  "workflowExecution":{
+    "id":"22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+    "href":"https://retrieval.apac-1.jumio.ai/api/v1/accounts/11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx/workflow-executions/22222222-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+    "definitionKey":"3",
+    "status":"PROCESSED"
+},
+  "account":{
+    "id":"11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+    "href":"https://retrieval.apac-1.jumio.ai/api/v1/accounts/11111111-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+  }
+}
+`
 
 const callbackPath = "/jumio/callback"
 
 var allowedAddr = netip.MustParseAddr("34.202.241.227")
 
-// fakeStore keeps what it is given, and fails or waits on demand, as Postgres
-// cannot be made to.
+// fakeStore keeps what it is given. Unlike Postgres, it fails or waits on demand.
 type fakeStore struct {
 	mu         sync.Mutex
 	insertErr  error
@@ -36,11 +52,10 @@ type fakeStore struct {
 	note       string
 	readyErr   error
 	readyCalls int
-	callbacks  []*store.Callback
-	rejected   []*store.Rejected
+	callbacks  []*callback.Callback
+	rejected   []*callback.Rejected
 
-	// When not nil: insertions report on entered, then wait for release or for
-	// their context.
+	// If not nil, inserts send on entered, then wait for release or for their context.
 	entered chan struct{}
 	release chan struct{}
 }
@@ -58,7 +73,7 @@ func (s *fakeStore) wait(ctx context.Context) error {
 	}
 }
 
-func (s *fakeStore) InsertCallback(ctx context.Context, c *store.Callback) (bool, error) {
+func (s *fakeStore) InsertCallback(ctx context.Context, c *callback.Callback) (bool, error) {
 	if err := s.wait(ctx); err != nil {
 		return false, err
 	}
@@ -68,7 +83,7 @@ func (s *fakeStore) InsertCallback(ctx context.Context, c *store.Callback) (bool
 	return s.spooled, nil
 }
 
-func (s *fakeStore) InsertRejected(ctx context.Context, r *store.Rejected) error {
+func (s *fakeStore) InsertRejected(ctx context.Context, r *callback.Rejected) error {
 	if err := s.wait(ctx); err != nil {
 		return err
 	}
@@ -85,7 +100,7 @@ func (s *fakeStore) Ready(context.Context) (string, error) {
 	return s.note, s.readyErr
 }
 
-func (s *fakeStore) kept() ([]*store.Callback, []*store.Rejected) {
+func (s *fakeStore) kept() ([]*callback.Callback, []*callback.Rejected) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.callbacks, s.rejected
@@ -158,8 +173,8 @@ func listen(t testing.TB, server *http.Server) string {
 	return l.Addr().String()
 }
 
-// refuse makes the address check refuse everybody.
-func refuse(s *setup) {
+// rejectAll makes the address check reject everybody.
+func rejectAll(s *setup) {
 	s.options.Check = func(*http.Request) (netip.Addr, string) {
 		return netip.MustParseAddr("192.0.2.1"), "address_not_allowed"
 	}
@@ -256,8 +271,8 @@ func (a answer) checkID(t testing.TB) uuid.UUID {
 	return id
 }
 
-// checkProblem: errors are application/problem+json with the id in request_id,
-// and nothing else than what is wanted.
+// checkProblem checks that the answer is application/problem+json with the id in
+// request_id and nothing unexpected.
 func (a answer) checkProblem(t testing.TB, status int, detail string) {
 	t.Helper()
 	id := a.checkID(t)
@@ -329,7 +344,7 @@ func (r *rig) counted() map[string]map[string]int {
 	return counted
 }
 
-// eventually waits for a condition that another goroutine brings about.
+// eventually waits for a condition that another goroutine fulfils.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(time.Millisecond) {

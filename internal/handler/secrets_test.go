@@ -18,8 +18,8 @@ import (
 	"callbackd/internal/store"
 )
 
-// TestNothingLeaks plants marks in everything that is secret or personal and
-// looks for them in the log at debug level, in the metrics and in the answers.
+// TestNothingLeaks puts markers into everything secret or personal and looks for them
+// in the log at debug level, the metrics and the answers.
 func TestNothingLeaks(t *testing.T) {
 	const path = "/jumio/MARKpath"
 	var log bytes.Buffer
@@ -87,7 +87,7 @@ func TestNothingLeaks(t *testing.T) {
 	send("POST", path, "MARKforbidden", valid)
 	send("GET", "/readyz?MARKquery", "", "")
 	metrics := r.get("http://" + r.admin + "/metrics").body
-	// What net/http itself refuses goes to the server's error log.
+	// What net/http itself rejects goes to the server's error log.
 	r.raw("POST", "POST "+path+" HTTP/1.1\r\nHost: x\r\nMARK header: 1\r\n\r\n")
 
 	outcomes, _ := r.outcomes()

@@ -8,10 +8,10 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// NewServer returns a server with the limits that both listeners keep: headers
-// within 5 s and of at most 16 KiB, idle connections closed after 75 s. The body
-// has 15 s of its own, and the answer 10 s, which Handler sees to; the server's
-// whole-request limits stand behind that. HTTP/1 only: TLS ends before it.
+// NewServer returns a server with the limits of both listeners: headers within 5 s
+// and at most 16 KiB, idle connections closed after 75 s. Handler gives the body 15 s
+// and the answer 10 s; the server's own limits for a whole request back that up.
+// HTTP/1 only: TLS ends in front of it.
 func NewServer(h http.Handler, log *zap.Logger) *http.Server {
 	const headerTimeout = 5 * time.Second
 	errorLog, err := zap.NewStdLogAt(log, zapcore.DebugLevel)
@@ -26,9 +26,9 @@ func NewServer(h http.Handler, log *zap.Logger) *http.Server {
 		IdleTimeout:       75 * time.Second,
 		// net/http allows 4 KiB more than it is told.
 		MaxHeaderBytes: 12 << 10,
-		// "OPTIONS *" is answered like anything else.
+		// "OPTIONS *" is answered like any other request.
 		DisableGeneralOptionsHandler: true,
-		// What clients do wrong is of interest only when somebody looks for it.
+		// Clients' mistakes matter only to somebody who looks for them.
 		ErrorLog: errorLog,
 	}
 }

@@ -11,10 +11,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// trace makes the span of a callback that names a workflow execution, when all
-// is done: before the body is decoded there is no trace to begin it in. A
-// traceparent that the request may hold is a stranger's and counts for nothing.
-// The path, the client's address and what the body says are left out.
+// trace records the span of a callback that names a workflow execution. It does so
+// at the end, because the trace is unknown until the body is decoded. It ignores the
+// request's traceparent, which is a stranger's, and leaves out the path, the client's
+// address and what the body says.
 func (h *Handler) trace(x *exchange, end time.Time) {
 	_, span := h.opt.Tracer.StartReceived(context.Background(), x.workflowExecution, x.id, "receive",
 		trace.WithTimestamp(x.start), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(

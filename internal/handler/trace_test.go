@@ -25,7 +25,7 @@ import (
 func newTracer(t testing.TB, endpoint, sampler string) *tracing.Tracer {
 	t.Helper()
 	tracer, err := tracing.New(t.Context(), tracing.Options{
-		Exporter: tracing.Exporter{Endpoint: endpoint, Protocol: "http/protobuf", Timeout: 10 * time.Second},
+		Exporter: tracing.Exporter{Endpoint: endpoint, Timeout: 10 * time.Second},
 		Sampler:  sampler, Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -34,8 +34,8 @@ func newTracer(t testing.TB, endpoint, sampler string) *tracing.Tracer {
 	return tracer
 }
 
-// TestReceiveSpan: a callback that names a workflow execution has one span,
-// whatever becomes of it; other requests have none.
+// A callback that names a workflow execution has one span, whatever its outcome;
+// other requests have none.
 func TestReceiveSpan(t *testing.T) {
 	const (
 		id   = "marked-workflow"

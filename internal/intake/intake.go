@@ -1,8 +1,8 @@
-// Package intake decides where a callback is kept: in the database, or in the
-// spool while the database does not take it. It moves what is in the spool into
-// the database when that is back.
+// Package intake decides where a callback is kept: in the database or, during an
+// outage, in the spool. When the outage is over, it drains the spool into the
+// database.
 //
-// It speaks neither SQL nor HTTP and knows no file: store and spool do.
+// It knows no SQL, HTTP or files: store and spool do.
 package intake
 
 import (
@@ -10,28 +10,31 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
 	"callbackd/internal/store"
+	"callbackd/internal/store/receiving"
 )
 
-// Options are what New needs.
+// Options are the arguments of New.
 type Options struct {
-	Store *store.Store
-	// SpoolDir and SpoolMaxBytes are the spool's; an empty SpoolDir means none,
-	// and then everything goes to Store.
+	Store *receiving.Store
+	// SpoolDir and SpoolMaxBytes are the spool's. If SpoolDir is empty there is no
+	// spool, and everything goes to Store.
 	SpoolDir      string
 	SpoolMaxBytes int64
-	// StoreTimeout is how long a callback waits for the spool's disk. That it
-	// waits as long for the database is up to Store.
+	// StoreTimeout is how long a callback waits for the spool's disk. Store itself
+	// limits the wait for the database.
 	StoreTimeout time.Duration
-	// Check returns nil when the database is fit for callbacks: reachable,
-	// writable, its schema new enough.
+	// Check returns nil if the database is fit for callbacks: reachable, writable,
+	// its schema new enough.
 	Check func(context.Context) error
 	// Log and Registerer must be set.
 	Log        *zap.Logger
@@ -40,35 +43,34 @@ type Options struct {
 
 // Intake is the handler's store. It is safe for concurrent use.
 type Intake struct {
-	o     Options
-	spool *spool.Spool // nil when there is none
-	// away is set while the database is known not to take callbacks.
-	away    atomic.Pointer[absence]
-	metrics *metrics
-	// kick wakes the mover.
-	kick chan struct{}
-	// fit is closed when Check has first returned nil.
-	fit chan struct{}
-	// unstorable is the mover's.
-	unstorable *spool.Spool
+	o       Options
+	spool   *spool.Spool           // nil if there is none
+	outage  atomic.Pointer[outage] // nil while the database takes callbacks
+	drained *prometheus.CounterVec
+	kick    chan struct{} // wakes Run
+	fit     chan struct{} // closed once Check has returned nil
+	setFit  func()        // closes fit, once
+	// deadLetters is nil while there are none. It belongs to New, then to Run.
+	deadLetters *spool.Spool
 }
 
-// absence is a time in which the database does not take callbacks.
-type absence struct {
+// outage is a time in which the database does not take callbacks.
+type outage struct {
 	since time.Time
 	err   error
 }
 
-// New opens the spool. Nothing moves before Run.
+// New opens the spool. Run drains it.
 func New(o Options) (*Intake, error) {
 	i := &Intake{o: o, kick: make(chan struct{}, 1), fit: make(chan struct{})}
+	i.setFit = sync.OnceFunc(func() { close(i.fit) })
 	if o.SpoolDir != "" {
 		var err error
 		i.spool, err = spool.Open(spool.Options{Dir: o.SpoolDir, MaxBytes: o.SpoolMaxBytes, Log: o.Log})
 		if err != nil {
 			return nil, err
 		}
-		if err := i.retryUnstorable(); err != nil {
+		if err := i.retryDeadLetters(); err != nil {
 			return nil, errors.Join(err, i.spool.Close())
 		}
 		if n := i.spool.Stats(); n.Callbacks > 0 {
@@ -76,23 +78,22 @@ func New(o Options) (*Intake, error) {
 				zap.Int64("bytes", n.Bytes), zap.Time("oldest", n.Oldest))
 		}
 	}
-	i.metrics = newMetrics(o.Registerer, i)
+	i.drained = newMetrics(o.Registerer, i)
 	return i, nil
 }
 
-// Start asks the database once whether it is fit. Where it is merely away and
-// there is a spool, callbacks are spooled from the beginning; otherwise the
-// error is returned.
+// Start checks the database once. If it is unavailable and there is a spool,
+// callbacks are spooled from the beginning; any other error is returned.
 func (i *Intake) Start(ctx context.Context) error {
 	err := i.o.Check(ctx)
-	switch {
-	case err == nil:
-		close(i.fit)
+	if err == nil {
+		i.setFit()
 		return nil
-	case i.spool == nil || !errors.Is(err, store.ErrUnavailable):
+	}
+	if i.spool == nil || !errors.Is(err, store.ErrUnavailable) {
 		return err
 	}
-	i.setAway(err)
+	i.beginOutage(err)
 	return nil
 }
 
@@ -101,61 +102,61 @@ func (i *Intake) Fit() <-chan struct{} { return i.fit }
 
 // InsertCallback returns nil once the callback is durable, and whether it is in
 // the spool rather than in the database.
-func (i *Intake) InsertCallback(ctx context.Context, c *store.Callback) (spooled bool, err error) {
+func (i *Intake) InsertCallback(ctx context.Context, c *callback.Callback) (spooled bool, err error) {
 	if i.spool == nil {
 		return false, i.o.Store.InsertCallback(ctx, c)
 	}
-	if a := i.away.Load(); a != nil {
-		err = a.err
+	if out := i.outage.Load(); out != nil {
+		err = out.err
 	} else if err = i.o.Store.InsertCallback(ctx, c); err == nil {
 		return false, nil
 	} else if !store.BadRow(err) {
-		// A row at fault is the mover's to set aside; it says nothing of others.
-		i.setAway(err)
+		// A bad row is Run's to set aside; it says nothing about other callbacks.
+		i.beginOutage(err)
 	}
 	appending, cancel := context.WithTimeout(ctx, i.o.StoreTimeout)
 	defer cancel()
 	if spoolErr := i.spool.Append(appending, c); spoolErr != nil {
 		return false, errors.Join(err, spoolErr)
 	}
-	i.wakeMover()
+	i.wake()
 	return true, nil
 }
 
-// InsertRejected keeps a refused request, in the database only: nobody waits for
-// a database that is known to be away.
-func (i *Intake) InsertRejected(ctx context.Context, r *store.Rejected) error {
-	if a := i.away.Load(); a != nil {
-		return a.err
+// InsertRejected keeps a rejected request, in the database only. During an outage
+// it fails at once.
+func (i *Intake) InsertRejected(ctx context.Context, r *callback.Rejected) error {
+	if out := i.outage.Load(); out != nil {
+		return out.err
 	}
 	return i.o.Store.InsertRejected(ctx, r)
 }
 
-// Ready returns nil when a callback sent now would be durable, and what an
-// operator should know then: empty, unless the spool is in use or cannot be used.
+// Ready returns nil if a callback sent now would be durable. The note is what an
+// operator should know even so: that the spool is in use or cannot be used.
 func (i *Intake) Ready(ctx context.Context) (note string, err error) {
 	if i.spool == nil {
 		return "", i.o.Store.Ready(ctx)
 	}
-	a := i.away.Load()
-	if a == nil {
+	out := i.outage.Load()
+	if out == nil {
 		if err := i.o.Store.Ready(ctx); err != nil {
-			a = &absence{time.Now(), err}
+			out = &outage{time.Now(), err}
 		}
 	}
 	in := i.spool.Stats()
-	if a != nil {
+	if out != nil {
 		if err := i.spool.Room(); err != nil {
-			return "", fmt.Errorf("%w, and %w", a.err, err)
+			return "", fmt.Errorf("%w, and %w", out.err, err)
 		}
-		return fmt.Sprintf("callbacks are spooled since %s (%s): %s", stamp(a.since), a.err, contents(in)), nil
+		return fmt.Sprintf("callbacks are spooled since %s (%s): %s", stamp(out.since), out.err, contents(in)), nil
 	}
 	var notes []string
 	if err := i.spool.Failing(); err != nil {
-		notes = append(notes, "the spool takes no callbacks, without the database they would be refused: "+err.Error())
+		notes = append(notes, "the spool takes no callbacks, in an outage of the database they would be rejected: "+err.Error())
 	}
 	if in.Callbacks > 0 {
-		notes = append(notes, "the spool is being moved into the database: "+contents(in))
+		notes = append(notes, "the spool is being drained into the database: "+contents(in))
 	}
 	return strings.Join(notes, "; "), nil
 }
@@ -170,51 +171,50 @@ func contents(in spool.Stats) string {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// setAway notes why the database does not take callbacks. The first error opens
-// the absence, another one is logged and takes its place.
-func (i *Intake) setAway(err error) {
+// beginOutage records why the database does not take callbacks. If there is an
+// outage already, it goes on; a new reason replaces the old one and is logged.
+func (i *Intake) beginOutage(err error) {
 	for {
-		a := i.away.Load()
-		next := &absence{time.Now(), err}
-		if a != nil {
-			if a.err.Error() == err.Error() {
+		old := i.outage.Load()
+		next := &outage{time.Now(), err}
+		if old != nil {
+			if old.err.Error() == err.Error() {
 				return
 			}
-			next.since = a.since
+			next.since = old.since
 		}
-		if i.away.CompareAndSwap(a, next) {
+		if i.outage.CompareAndSwap(old, next) {
 			i.o.Log.Error("the database does not take callbacks, they go into the spool",
 				zap.Time("since", next.since), zap.Error(err))
-			i.wakeMover()
+			i.wake()
 			return
 		}
 	}
 }
 
-// setBack ends an absence.
-func (i *Intake) setBack() {
-	if a := i.away.Swap(nil); a != nil {
-		in := i.spool.Stats()
-		i.o.Log.Info("the database takes callbacks again", zap.Duration("away", time.Since(a.since)), zap.Int("spooled", in.Callbacks))
+func (i *Intake) endOutage() {
+	if out := i.outage.Swap(nil); out != nil {
+		i.o.Log.Info("the database takes callbacks again", zap.Duration("outage", time.Since(out.since)),
+			zap.Int("spooled", i.spool.Stats().Callbacks))
 	}
 }
 
-func (i *Intake) wakeMover() {
+// wake wakes Run.
+func (i *Intake) wake() {
 	select {
 	case i.kick <- struct{}{}:
 	default:
 	}
 }
 
-// Close ends the spool; what is in it stays. Run must have ended, and no
+// Close closes the spool; its callbacks stay in it. Run must have ended, and no
 // callback may be inserted any more.
 func (i *Intake) Close() error {
-	if i.spool == nil {
-		return nil
+	var errs []error
+	for _, s := range []*spool.Spool{i.spool, i.deadLetters} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
 	}
-	err := i.spool.Close()
-	if i.unstorable != nil {
-		err = errors.Join(err, i.unstorable.Close())
-	}
-	return err
+	return errors.Join(errs...)
 }

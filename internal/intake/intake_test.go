@@ -13,11 +13,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
 	"callbackd/internal/store"
+	"callbackd/internal/store/storetest"
 )
 
-// start makes an intake whose database is not there.
+// start returns an intake whose database is down.
 func start(t *testing.T, dir string, maxBytes int64) (*Intake, error) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -29,14 +31,8 @@ func start(t *testing.T, dir string, maxBytes int64) (*Intake, error) {
 		t.Fatal(err)
 	}
 	reg := prometheus.NewRegistry()
-	s, err := store.Open(t.Context(), store.Options{
-		DSN: fmt.Sprintf("postgres://u:p@%s/d?sslmode=disable", address), StoreTimeout: time.Minute, Log: zap.NewNop(), Metrics: store.NewMetrics(reg),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	i, err := New(Options{Store: s, SpoolDir: dir, SpoolMaxBytes: maxBytes, StoreTimeout: time.Minute, Check: s.CheckSchema, Log: zap.NewNop(), Registerer: reg})
+	s := storetest.OpenWithTimeout(t, fmt.Sprintf("postgres://u:p@%s/d?sslmode=disable", address), time.Minute)
+	i, err := New(Options{Store: s.Receiving(), SpoolDir: dir, SpoolMaxBytes: maxBytes, StoreTimeout: time.Minute, Check: s.CheckSchema, Log: zap.NewNop(), Registerer: reg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +44,8 @@ func start(t *testing.T, dir string, maxBytes int64) (*Intake, error) {
 	return i, i.Start(t.Context())
 }
 
-func callback() *store.Callback {
-	return &store.Callback{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: make([]byte, 1000), WorkflowExecutionID: "w"}
+func newCallback() *callback.Callback {
+	return &callback.Callback{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Body: make([]byte, 1000), WorkflowExecutionID: "w"}
 }
 
 func TestWithoutSpoolAndDatabase(t *testing.T) {
@@ -57,7 +53,7 @@ func TestWithoutSpoolAndDatabase(t *testing.T) {
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("the start: %v", err)
 	}
-	if spooled, err := i.InsertCallback(t.Context(), callback()); spooled || !errors.Is(err, store.ErrUnavailable) {
+	if spooled, err := i.InsertCallback(t.Context(), newCallback()); spooled || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a callback: %v, %v", spooled, err)
 	}
 	if note, err := i.Ready(t.Context()); note != "" || err == nil {
@@ -66,8 +62,8 @@ func TestWithoutSpoolAndDatabase(t *testing.T) {
 	i.Run(t.Context()) // has nothing to do
 }
 
-// While the database is away the spool takes callbacks until it is full, and a
-// rejected callback waits for nobody.
+// During an outage the spool takes callbacks until it is full, and a rejected
+// callback fails at once.
 func TestWithSpoolWithoutDatabase(t *testing.T) {
 	i, err := start(t, t.TempDir(), 10_000)
 	if err != nil {
@@ -80,7 +76,7 @@ func TestWithSpoolWithoutDatabase(t *testing.T) {
 
 	taken := 0
 	for spooled := true; spooled && taken < 100; taken++ {
-		spooled, err = i.InsertCallback(t.Context(), callback())
+		spooled, err = i.InsertCallback(t.Context(), newCallback())
 	}
 	if !errors.Is(err, spool.ErrFull) || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("after %d callbacks: %v", taken, err)
@@ -88,7 +84,7 @@ func TestWithSpoolWithoutDatabase(t *testing.T) {
 	if _, err := i.Ready(t.Context()); !errors.Is(err, spool.ErrFull) || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("ready with a full spool: %v", err)
 	}
-	if err := i.InsertRejected(t.Context(), &store.Rejected{}); !errors.Is(err, store.ErrUnavailable) {
+	if err := i.InsertRejected(t.Context(), &callback.Rejected{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a rejected callback: %v", err)
 	}
 	select {
@@ -103,7 +99,7 @@ func TestReadyNote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spooled, err := i.InsertCallback(t.Context(), callback()); !spooled || err != nil {
+	if spooled, err := i.InsertCallback(t.Context(), newCallback()); !spooled || err != nil {
 		t.Fatalf("a callback: %v, %v", spooled, err)
 	}
 	note, err := i.Ready(t.Context())
@@ -114,7 +110,7 @@ func TestReadyNote(t *testing.T) {
 	}
 }
 
-// A database that is back is used again, also when the spool cannot be read.
+// When the outage is over, the database is used even if the spool cannot be read.
 func TestBackAlthoughTheSpoolFails(t *testing.T) {
 	i, err := start(t, t.TempDir(), 1<<20)
 	if err != nil {
@@ -131,7 +127,7 @@ func TestBackAlthoughTheSpoolFails(t *testing.T) {
 	i.spool, i.o.Check = broken, func(context.Context) error { return nil }
 	pause := i.step(t.Context())
 	i.spool = working
-	if a := i.away.Load(); a != nil || pause != probeInterval {
-		t.Errorf("the database still counts as away: %v, next step after %s", a, pause)
+	if out := i.outage.Load(); out != nil || pause != checkInterval {
+		t.Errorf("the outage goes on: %v, next step after %s", out, pause)
 	}
 }

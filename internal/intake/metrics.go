@@ -8,17 +8,16 @@ import (
 	"callbackd/internal/spool"
 )
 
-// What becomes of a callback that leaves the spool.
+// The outcomes of callbackd_spool_moved_total.
 const (
-	movedStored     = "stored"
-	movedRejected   = "rejected"
-	movedUnstorable = "unstorable"
+	drainedStored     = "stored"
+	drainedRejected   = "rejected"
+	drainedUnstorable = "unstorable"
 )
 
-type metrics struct{ moved *prometheus.CounterVec }
-
-// newMetrics registers the spool's figures, which are 0 without a spool.
-func newMetrics(reg prometheus.Registerer, i *Intake) *metrics {
+// newMetrics registers the spool's metrics, which are 0 without a spool, and returns
+// the counter of drained callbacks by outcome.
+func newMetrics(reg prometheus.Registerer, i *Intake) *prometheus.CounterVec {
 	stats := func() spool.Stats {
 		if i.spool == nil {
 			return spool.Stats{}
@@ -28,26 +27,26 @@ func newMetrics(reg prometheus.Registerer, i *Intake) *metrics {
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("callbackd_spool_bytes", "Size of the spool on the disk.",
+	gauge("callbackd_spool_bytes", "Size of the spool on disk.",
 		func() float64 { return float64(stats().Bytes) })
-	gauge("callbackd_spool_max_bytes", "The spool's size limit; 0 without a spool.", func() float64 {
-		if i.spool == nil {
-			return 0
-		}
-		return float64(i.o.SpoolMaxBytes)
-	})
+	limit := 0.0
+	if i.spool != nil {
+		limit = float64(i.o.SpoolMaxBytes)
+	}
+	gauge("callbackd_spool_max_bytes", "The spool's size limit; 0 without a spool.",
+		func() float64 { return limit })
 	gauge("callbackd_spool_callbacks", "Callbacks in the spool.",
 		func() float64 { return float64(stats().Callbacks) })
-	gauge("callbackd_spool_oldest_timestamp_seconds", "Unix time at which the oldest callback in the spool was received; 0 when it is empty.",
+	gauge("callbackd_spool_oldest_timestamp_seconds", "Unix time at which the oldest callback in the spool was received; 0 if the spool is empty.",
 		func() float64 { return unix(stats().Oldest) })
 	gauge("callbackd_spool_since_timestamp_seconds", "Unix time since which callbacks go into the spool; 0 while they go into the database.",
 		func() float64 {
-			if a := i.away.Load(); a != nil {
-				return unix(a.since)
+			if out := i.outage.Load(); out != nil {
+				return unix(out.since)
 			}
 			return 0
 		})
-	gauge("callbackd_spool_failing", "1 while the spool's disk does not take callbacks, being full, broken or stalled; 0 otherwise, and without a spool.",
+	gauge("callbackd_spool_failing", "1 while the spool's disk does not take callbacks because it is full, broken or stalled; 0 otherwise, and without a spool.",
 		func() float64 {
 			if i.spool != nil && i.spool.Failing() != nil {
 				return 1
@@ -57,15 +56,15 @@ func newMetrics(reg prometheus.Registerer, i *Intake) *metrics {
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "callbackd_spool_damages_total", Help: "Callbacks and ends of files in the spool that could not be read.",
 	}, func() float64 { return float64(stats().Damages) }))
-	moved := prometheus.NewCounterVec(prometheus.CounterOpts{
+	drained := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "callbackd_spool_moved_total",
-		Help: "Callbacks that left the spool: stored, rejected (kept as rejected, for its values), unstorable (kept beside the spool).",
+		Help: "Callbacks drained from the spool: stored, rejected (dead letters in the database), unstorable (dead letters on disk).",
 	}, []string{"outcome"})
-	reg.MustRegister(moved)
-	for _, outcome := range []string{movedStored, movedRejected, movedUnstorable} {
-		moved.WithLabelValues(outcome) // so that each shows 0 before it first happens
+	reg.MustRegister(drained)
+	for _, outcome := range []string{drainedStored, drainedRejected, drainedUnstorable} {
+		drained.WithLabelValues(outcome) // so that each is 0 before it first happens
 	}
-	return &metrics{moved}
+	return drained
 }
 
 func unix(t time.Time) float64 {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// builtIn holds the addresses of the guide ("Jumio Callback IP Addresses") by
-// data center, then the ones that Jumio published later. Addresses that Jumio has
-// left since stay in, because the guide's lists hold.
+// builtIn holds, by data center, the addresses in the guide ("Jumio Callback IP
+// Addresses"), then those that Jumio published later. Addresses that Jumio no
+// longer uses stay in, because the guide still lists them.
 var builtIn = map[string][]string{
 	"us": {
 		"34.202.241.227", "34.226.103.119", "34.226.254.127",
@@ -23,14 +23,6 @@ var builtIn = map[string][]string{
 		"3.0.109.121", "52.76.184.73", "52.77.102.92",
 		"13.238.100.17", "13.238.203.238", "52.64.132.26",
 	},
-}
-
-// DefaultHosts returns the guide's three host names and the three later ones.
-func DefaultHosts() []string {
-	return []string{
-		"callback.jumio.com", "callback.lon.jumio.com", "callback.core-sgp.jumio.com",
-		"callback.amer-1.jumio.ai", "callback.emea-1.jumio.ai", "callback.apac-1.jumio.ai",
-	}
 }
 
 // builtInAddrs returns the addresses of the named lists and counts them.
@@ -49,13 +41,13 @@ func builtInAddrs(regions []string, m *Metrics) (map[netip.Addr]struct{}, error)
 	return addrs, nil
 }
 
-// allowlist is never changed once it is published, so that requests read it
-// without a lock.
+// allowlist never changes once it is published, so requests read it without a
+// lock.
 type allowlist struct {
-	// addrs holds until when an address is allowed; the zero time is no limit.
+	// addrs holds the time until which an address is allowed; zero means no limit.
 	addrs    map[netip.Addr]time.Time
 	prefixes []netip.Prefix
-	// replaced is closed when a newer list is in force.
+	// replaced is closed when a newer list takes effect.
 	replaced chan struct{}
 }
 
@@ -74,7 +66,7 @@ func (l *allowlist) add(addr netip.Addr, until time.Time) {
 	l.addrs[addr] = until
 }
 
-// publish puts a new list in force and wakes the requests that wait for one.
+// publish puts a new list into effect and wakes the requests that wait for one.
 func (f *Filter) publish() {
 	list := &allowlist{
 		addrs:    make(map[netip.Addr]time.Time, len(f.static)+len(f.known)),
@@ -86,7 +78,7 @@ func (f *Filter) publish() {
 	}
 	current, grace := make(map[netip.Addr]bool), make(map[netip.Addr]bool)
 	for key, known := range f.known {
-		list.add(key.addr, known.allowedUntil(f.cfg.DNSGrace))
+		list.add(key.addr, allowedUntil(known, f.cfg.DNSGrace))
 		if known.MissingSince.IsZero() {
 			current[key.addr] = true
 		} else {

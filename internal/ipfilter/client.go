@@ -14,7 +14,7 @@ import (
 const (
 	headerXForwardedFor = "X-Forwarded-For"
 	headerForwarded     = "Forwarded"
-	// unreadable stands for an element of the header that is no address.
+	// unreadable stands for an element of the header that is not an address.
 	unreadable = "unreadable"
 )
 
@@ -22,15 +22,15 @@ const (
 const (
 	detailPeerUnreadable = "the peer's address is unreadable"
 	detailHeaderMissing  = "a trusted proxy sent no client address header"
-	detailHeaderRefused  = "the client address header holds something unreadable where the address should stand"
+	detailUnreadable     = "the client address header holds something unreadable where the address should stand"
 	detailAllTrusted     = "the client address header names only trusted proxies"
 	detailNoSource       = "a trusted proxy named no client in a PROXY header"
 )
 
-// clientResolver works out a request's client address. Reading the header's
-// elements strictly is done here; the walk over the trusted proxies is
-// realclientip's. That library alone would split a quoted comma of Forwarded,
-// take any text for a port, and use the last of several single-address headers.
+// clientResolver finds a request's client address. It reads the header's
+// elements strictly and leaves the walk over the trusted proxies to realclientip.
+// On its own, that library would split Forwarded at a quoted comma, accept any
+// text as a port, and use the last of several single-address headers.
 type clientResolver struct {
 	header  string
 	trusted []netip.Prefix // whose header is believed
@@ -56,8 +56,8 @@ func newClientResolver(header string, trusted []netip.Prefix) (*clientResolver, 
 }
 
 // resolve returns the TCP peer (which a PROXY protocol header may have replaced)
-// and the client address. Without one, the address is the zero Addr and detail
-// says why.
+// and the client address. If there is none, the address is the zero Addr and
+// detail says why.
 func (c *clientResolver) resolve(r *http.Request) (peer, addr netip.Addr, detail string) {
 	peerPort, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -71,13 +71,13 @@ func (c *clientResolver) resolve(r *http.Request) (peer, addr netip.Addr, detail
 	if len(chain) == 0 {
 		return peer, netip.Addr{}, detailHeaderMissing
 	}
-	// One element a line is the same header to the library as all in one line.
+	// To the library, one element per line is the same as all on one line.
 	found := c.walk.ClientIP(http.Header{headerXForwardedFor: chain}, "")
 	if addr, err = netip.ParseAddr(found); err == nil {
 		return peer, plain(addr), ""
 	}
 	if slices.Contains(chain, unreadable) {
-		return peer, netip.Addr{}, detailHeaderRefused
+		return peer, netip.Addr{}, detailUnreadable
 	}
 	return peer, netip.Addr{}, detailAllTrusted
 }
@@ -86,42 +86,34 @@ func (c *clientResolver) resolve(r *http.Request) (peer, addr netip.Addr, detail
 // left to right: addresses in their plain form, or unreadable.
 func (c *clientResolver) chain(h http.Header) []string {
 	lines := h[c.header]
+	list := c.header == headerXForwardedFor || c.header == headerForwarded
+	if list && slices.ContainsFunc(lines, mayBeFolded) || !list && len(lines) > 1 {
+		// Several lines of a single-address header mean that not only the proxy
+		// wrote one.
+		return []string{unreadable}
+	}
 	var chain []string
-	switch {
-	case c.isList() && slices.ContainsFunc(lines, mayBeFolded):
-		chain = []string{unreadable}
-	case c.header == headerXForwardedFor:
-		for _, line := range lines {
+	for _, line := range lines {
+		switch c.header {
+		case headerXForwardedFor:
 			for element := range strings.SplitSeq(line, ",") {
 				chain = append(chain, readNode(element))
 			}
-		}
-	case c.header == headerForwarded:
-		for _, line := range lines {
+		case headerForwarded:
 			for _, element := range splitUnquoted(line, ',') {
 				chain = append(chain, readNode(forwardedFor(element)))
 			}
-		}
-	default:
-		// Such a header holds one address. Several lines mean that somebody
-		// besides the proxy wrote one; a list fails to parse.
-		if len(lines) == 1 {
-			chain = []string{readNode(lines[0])}
-		} else if len(lines) > 1 {
-			chain = []string{unreadable}
+		default:
+			chain = append(chain, readNode(line))
 		}
 	}
 	return chain
 }
 
-func (c *clientResolver) isList() bool {
-	return c.header == headerXForwardedFor || c.header == headerForwarded
-}
-
-// mayBeFolded says whether white space stands elsewhere than behind a comma,
+// mayBeFolded reports whether there is white space anywhere but after a comma,
 // where no proxy writes it. net/http puts a space where a line was folded (RFC
-// 9112, section 5.2). What follows the fold may be a caller's, though a proxy that
-// read two lines appended the client before it.
+// 9112, section 5.2). What follows the fold may come from the caller, although a
+// proxy that saw two lines added the client before it.
 func mayBeFolded(line string) bool {
 	line = strings.Trim(line, " \t")
 	for i := 1; i < len(line); i++ {
@@ -132,13 +124,13 @@ func mayBeFolded(line string) bool {
 	return false
 }
 
-// readNode reads one address, with or without port, brackets, zone and quotes.
+// readNode reads one address, with or without a port, brackets, zone and quotes.
 func readNode(s string) string {
 	s = strings.Trim(s, " \t")
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = s[1 : len(s)-1]
 	}
-	// A port may be hidden, RFC 7239 section 6.2.
+	// A port may be obfuscated (RFC 7239, section 6).
 	if i := strings.LastIndex(s, ":_"); i > 0 {
 		s = s[:i]
 	}
@@ -160,8 +152,8 @@ func parseNode(s string) (netip.Addr, error) {
 	return plain(addr), err
 }
 
-// forwardedFor returns the value of the element's "for" parameter (RFC 7239
-// section 4), or nothing when it is absent or given twice.
+// forwardedFor returns the value of the element's "for" parameter (RFC 7239,
+// section 4), or "" if it is absent or given twice.
 func forwardedFor(element string) string {
 	value, count := "", 0
 	for _, pair := range splitUnquoted(element, ';') {
@@ -178,8 +170,8 @@ func forwardedFor(element string) string {
 }
 
 // splitUnquoted splits s at the separators outside quoted strings. It reads from
-// the right: what the nearest proxy appended is then understood as that proxy
-// meant it, even when a caller left a quote open to the left of it.
+// the right, so that what the nearest proxy appended means what that proxy meant,
+// even if a caller left a quote open to the left of it.
 func splitUnquoted(s string, separator byte) []string {
 	var parts []string
 	end, quoted := len(s), false
@@ -197,13 +189,14 @@ func splitUnquoted(s string, separator byte) []string {
 	return parts
 }
 
-// escaped says whether an odd number of backslashes stands before s[i].
+// escaped reports whether an odd number of backslashes precedes s[i].
 func escaped(s string, i int) bool {
 	before := s[:i]
 	return (len(before)-len(strings.TrimRight(before, `\`)))%2 == 1
 }
 
-// plain returns the form in which addresses are compared: IPv4 unmapped, no zone.
+// plain returns the form in which addresses are compared: IPv4 is never mapped,
+// IPv6 has no zone.
 func plain(addr netip.Addr) netip.Addr {
 	return addr.Unmap().WithZone("")
 }

@@ -24,7 +24,7 @@ func TestClientAddress(t *testing.T) {
 		real    = "X-Real-IP"
 		none    = "" // no client address
 		missing = detailHeaderMissing
-		garbage = detailHeaderRefused
+		garbage = detailUnreadable
 		trusted = detailAllTrusted
 	)
 	tests := []struct {
@@ -162,8 +162,8 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// rightmostStranger walks over the trusted proxies as the contract says it, to
-// compare with the library that does it for us.
+// rightmostStranger skips trusted proxies the way the contract says, for comparison
+// with the library.
 func rightmostStranger(chain []string, trusted []netip.Prefix) netip.Addr {
 	for i := len(chain) - 1; i >= 0; i-- {
 		addr, err := netip.ParseAddr(chain[i])
@@ -177,9 +177,9 @@ func rightmostStranger(chain []string, trusted []netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// Whatever a caller writes: nothing panics, an untrusted peer is itself, no
-// trusted proxy is a client, and what the trusted proxy appends decides, or
-// nothing where a line may have been folded.
+// Whatever a caller writes, nothing panics, an untrusted peer is its own client, a
+// trusted proxy never is a client, and what the trusted proxy appends decides; if a
+// line may have been folded, there is no client.
 func FuzzClientAddress(f *testing.F) {
 	for _, seed := range []string{
 		"", jumio, jumio + ", 10.0.0.2", "\n", "a\nb", `for="[2001:db8::1]:80";host="x,for=1.2.3.4"`,

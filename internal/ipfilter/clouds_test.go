@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What load balancers write, with the trusted proxies that docs/load-balancers.md
+// What load balancers write, with the trusted proxies that deploy/load-balancers.md
 // names for each.
 func TestLoadBalancers(t *testing.T) {
 	const (
@@ -93,13 +93,13 @@ func TestLoadBalancers(t *testing.T) {
 		})
 	}
 
-	docs, err := os.ReadFile("../../docs/load-balancers.md")
+	docs, err := os.ReadFile("../../deploy/load-balancers.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, trusted := range []string{alb, google, regional, gateway, cloudflare, pods} {
 		if !strings.Contains(string(docs), "\nCALLBACKD_TRUSTED_PROXIES="+trusted+"\n") {
-			t.Errorf("docs/load-balancers.md does not name %s", trusted)
+			t.Errorf("deploy/load-balancers.md does not name %s", trusted)
 		}
 	}
 }

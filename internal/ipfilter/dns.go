@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// Outcomes of looking a host name up, as in callbackd_dns_refresh_total.
+// Outcomes of resolving a host name, as in callbackd_dns_refresh_total.
 const (
 	outcomeOK            = "ok"
 	outcomePartial       = "partial"
@@ -17,21 +17,21 @@ const (
 	outcomeNotPublic     = "not_public"
 )
 
-// lookup is the answer to one question: host's A records ("ip4") or AAAA records
-// ("ip6").
+// lookup is the answer to one question: the A records ("ip4") or AAAA records
+// ("ip6") of host.
 type lookup struct {
 	host    string
 	network string
 	addrs   []netip.Addr
-	leftOut []netip.Addr // in the answer, not in addrs
+	ignored []netip.Addr // in the answer, but not in addrs
 	outcome string       // never outcomePartial
 	err     error
 }
 
 var errNotPublic = errors.New("no address in the answer is public")
 
-// newResolver returns Go's own resolver, which asks server (host:port) instead of
-// the system's name servers when it is not empty.
+// newResolver returns Go's own resolver. If server (host:port) is not empty, it is
+// asked instead of the system's name servers.
 func newResolver(server string) *net.Resolver {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		if server != "" {
@@ -41,7 +41,7 @@ func newResolver(server string) *net.Resolver {
 		if err != nil {
 			return nil, err
 		}
-		// The resolver leaves a cancelled look-up to wait for its own time-out.
+		// The resolver lets a cancelled look-up run into its own time-out.
 		context.AfterFunc(ctx, func() { _ = conn.Close() })
 		return conn, nil
 	}
@@ -49,14 +49,17 @@ func newResolver(server string) *net.Resolver {
 }
 
 func (f *Filter) lookUp(ctx context.Context, network, host string) lookup {
-	// The dot makes the name absolute: the system's search list stays out.
+	// The dot makes the name absolute, so the system's search list is not used.
 	addrs, err := f.resolver.LookupNetIP(ctx, network, host+".")
+	if dnsErr, ok := errors.AsType[*net.DNSError](err); ok && f.cfg.DNSServer != "" {
+		dnsErr.Server = f.cfg.DNSServer // the resolver names the system's
+	}
 	l := lookup{host: host, network: network, outcome: outcomeOf(err), err: err}
 	for _, addr := range addrs {
 		if addr = plain(addr); f.believable(addr) {
 			l.addrs = append(l.addrs, addr)
 		} else {
-			l.leftOut = append(l.leftOut, addr)
+			l.ignored = append(l.ignored, addr)
 		}
 	}
 	if err == nil && len(l.addrs) == 0 {
@@ -65,11 +68,11 @@ func (f *Filter) lookUp(ctx context.Context, network, host string) lookup {
 	return l
 }
 
-// outcomeOf sorts the resolver's errors. Go does not tell NXDOMAIN from an answer
-// without records of the wanted type.
+// outcomeOf classifies the resolver's errors. Go does not distinguish NXDOMAIN
+// from an answer without records of the wanted type.
 func outcomeOf(err error) string {
 	var dnsErr *net.DNSError
-	var addrErr *net.AddrError // addresses, but all of the other family (hosts file)
+	var addrErr *net.AddrError // there are only addresses of the other family (hosts file)
 	switch {
 	case err == nil:
 		return outcomeOK
@@ -83,7 +86,7 @@ func outcomeOf(err error) string {
 }
 
 // combine returns a host's outcome from those of its two look-ups. A host without
-// addresses of one family is ordinary; without any it is not found.
+// addresses of one family is normal; a host without any is not found.
 func combine(a, b lookup) string {
 	switch {
 	case a.outcome == b.outcome:

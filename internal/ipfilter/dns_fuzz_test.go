@@ -17,8 +17,8 @@ import (
 
 // rawNameServer is a real name server on loopback that answers every question
 // with prepared bytes, as far as the question's id lets them pass for an answer.
-// Over UDP a refusal follows, so that bytes which are no answer at all do not
-// leave the resolver waiting.
+// Over UDP it then sends REFUSED, so that the resolver does not wait if the bytes are
+// no answer at all.
 type rawNameServer struct {
 	addr  string
 	reply atomic.Pointer[func(query []byte) []byte]
@@ -107,9 +107,9 @@ func dnsReply(query, data []byte, withHeader bool, flags, answers uint16) []byte
 	return append(reply, data...)
 }
 
-// Whatever a name server sends: a look-up ends, an address is one that stands in
-// the answer as a record of the type that was asked for, and there are addresses
-// just when the outcome is ok.
+// Whatever a name server sends, a look-up ends, every address is in the answer as a
+// record of the type that was asked for, and there are addresses if and only if the
+// outcome is ok.
 func FuzzDNSAnswer(f *testing.F) {
 	const (
 		response  = 0x8180
@@ -170,7 +170,7 @@ func FuzzDNSAnswer(f *testing.F) {
 		}
 		server.reply.Store(&reply)
 		for _, network := range []string{"ip4", "ip6"} {
-			// A second is much on loopback. What takes longer has to end with it.
+			// A second is long on loopback; then the look-up must end.
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			l := filter.lookUp(ctx, network, "a.test")
 			cancel()

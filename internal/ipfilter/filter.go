@@ -1,12 +1,11 @@
 // Package ipfilter decides who is calling and whether that address may deliver
-// callbacks: it works out the client address behind load balancers, holds the
-// list of allowed addresses, and keeps that list current from DNS.
+// callbacks: it finds the client address behind load balancers, holds the list of
+// allowed addresses, and keeps that list current from DNS.
 //
-// It refuses to guess. A header from a peer that is not a trusted proxy is never
-// believed, an address that cannot be read is no address, and a failed look-up
-// never takes an address away. It answers no HTTP request itself and stores
-// nothing: the caller turns a Decision into a status, and a Memory keeps what
-// was resolved.
+// It never guesses. It does not believe a header from a peer that is not a trusted
+// proxy, an unreadable address is no address, and a failed look-up removes no
+// address. It answers no HTTP request and stores nothing: the caller turns a
+// Decision into a status, and a Memory keeps the resolved addresses.
 package ipfilter
 
 import (
@@ -15,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,70 +22,73 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"callbackd/internal/store/receiving"
 )
 
-// Reasons of a refusal, as they stand in Decision.Reason.
+// Why a request is rejected: the values of Decision.Reason.
 const (
-	// ReasonNotAllowed: the client address is known and not on the list.
+	// ReasonNotAllowed: the client address is known but not on the list.
 	ReasonNotAllowed = "address_not_allowed"
-	// ReasonNoAddress: no client address could be read. A trusted proxy sent no
-	// client address header, an unreadable one, or one that names only trusted
+	// ReasonNoAddress: there is no readable client address. A trusted proxy sent
+	// no client address header, an unreadable one, or one that names only trusted
 	// proxies; with the PROXY protocol, the source is a Unix socket.
 	ReasonNoAddress = "no_client_address"
 )
 
 const (
-	// lookupTimeout bounds one round of look-ups. Go's resolver gives a silent
-	// name server 5 s before it asks the next one, or asks again: a shorter
-	// round would turn one dead name server, or one lost packet, into a failure.
+	// lookupTimeout limits one round of look-ups. Go's resolver waits 5 s for a
+	// silent name server before it asks the next one, or asks again: in a shorter
+	// round, one dead name server or one lost packet would be a failure.
 	lookupTimeout = 7 * time.Second
 	// maxWait is how long a request from an unknown address waits for a refresh.
 	maxWait = 2 * time.Second
-	// missInterval is the shortest time between two refreshes that unknown
-	// addresses cause.
+	// missInterval is the shortest time between two refreshes caused by unknown
+	// addresses.
 	missInterval = 10 * time.Second
-	// memoryTimeout bounds one call of the Memory.
+	// memoryTimeout limits one call of the Memory.
 	memoryTimeout = 2 * time.Second
 )
 
-// Config holds the settings of a Filter.
+// Config holds the settings of a Filter. An IPv4 prefix must not be in its
+// IPv6-mapped form.
 type Config struct {
 	// TrustedProxies are the load balancers whose client address header is
 	// believed, or with ProxyProtocol their PROXY protocol header.
 	TrustedProxies []netip.Prefix
-	// ClientIPHeader is "X-Forwarded-For" (also when empty), "Forwarded"
-	// (RFC 7239), or the name of a header that holds exactly one address.
+	// ClientIPHeader is "X-Forwarded-For" (the default), "Forwarded" (RFC 7239), or
+	// the name of a header that holds exactly one address.
 	ClientIPHeader string
-	// ProxyProtocol: connections come through WrapListener. Then the client is
-	// who the PROXY protocol header names, or else the TCP peer; client address
-	// headers are not believed from anybody.
+	// ProxyProtocol: connections come through WrapListener. The client is then the
+	// one named in the PROXY protocol header, or else the TCP peer; client address
+	// headers are never believed.
 	ProxyProtocol bool
-	// AllowedCIDRs are allowed besides Jumio's addresses.
+	// AllowedCIDRs are allowed in addition to Jumio's addresses.
 	AllowedCIDRs []netip.Prefix
-	// JumioIPs names the built-in address lists that hold: "us", "eu", "sg".
+	// JumioIPs names the built-in address lists to use: "us", "eu", "sg".
 	JumioIPs []string
 	// JumioHosts are the host names whose addresses (A and AAAA) are allowed.
 	JumioHosts []string
-	// DNSServer is the host:port of the resolver; empty means the system's.
+	// DNSServer is the host:port of the resolver; if empty, the system's is used.
 	DNSServer string
-	// DNSRefresh is the time between two look-ups, give or take a tenth.
+	// DNSRefresh is the time between two look-ups, plus or minus a tenth.
 	DNSRefresh time.Duration
-	// DNSGrace is how long an address that left DNS stays allowed.
+	// DNSGrace is how long an address stays allowed after it has left DNS.
 	DNSGrace time.Duration
 }
 
-// Decision says who called and whether the call may go on.
+// Decision says who is calling and whether that address is allowed.
 type Decision struct {
-	// Addr is the client address, IPv4 never in its IPv6-mapped form and IPv6
-	// without a zone. It is the zero Addr when there is none.
+	// Addr is the client address: IPv4 never in its IPv6-mapped form, IPv6 without
+	// a zone. It is the zero Addr if there is none.
 	Addr    netip.Addr
 	Allowed bool
-	// Reason is empty when Allowed, else one of the Reason constants.
+	// Reason is empty if Allowed, otherwise one of the Reason constants.
 	Reason string
 }
 
-// Filter answers Check from an immutable list that Run replaces. All methods may
-// be called at the same time.
+// Filter answers Check from an immutable list that Run replaces. It is safe for
+// concurrent use.
 type Filter struct {
 	cfg      Config
 	client   *clientResolver
@@ -93,10 +96,10 @@ type Filter struct {
 	resolver *net.Resolver
 	memory   Memory
 	log      *zap.Logger
-	refusals *refusalLog
+	rejected *rejectionLog
 	metrics  *Metrics
-	// undeclared learns of every refusal and, when there were any, of what is
-	// allowed.
+	// undeclared is told of every rejected request and, if there were any, of
+	// allowed ones.
 	undeclared *undeclaredProxies
 
 	now           func() time.Time
@@ -108,33 +111,30 @@ type Filter struct {
 
 	// Refreshes that requests wait for.
 	mu      sync.Mutex
-	current chan struct{} // closed when the refresh under way ends; nil while none is
+	current chan struct{} // closed when the refresh in progress ends; nil if there is none
 	wanted  chan struct{} // wakes Run
-	misses  *rate.Limiter // spaces the refreshes that unknown addresses cause
+	misses  *rate.Limiter // limits the refreshes caused by unknown addresses
 	stopped bool
 
 	// Owned by Run's goroutine.
-	known    map[hostAddr]Address
+	known    map[hostAddr]receiving.Address
 	outcomes map[string]string       // the last outcome of each host
-	leftOut  map[string][]netip.Addr // of each host, as last logged
+	ignored  map[string][]netip.Addr // the addresses last logged as ignored, by host
 	loaded   bool                    // the memory has been read
-	unsaved  bool                    // known holds what the memory does not
+	unsaved  bool                    // known has changes that the memory lacks
 }
 
-// New builds a Filter. The built-in lists and cfg.AllowedCIDRs hold at once; the
-// host names are resolved by Run. mem may be nil: then nothing is remembered.
+// New returns a Filter. The built-in lists and cfg.AllowedCIDRs are in effect at
+// once; Run resolves the host names. If mem is nil, nothing is remembered.
 func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
-	trusted, err := normalizePrefixes(cfg.TrustedProxies)
-	if err != nil {
-		return nil, fmt.Errorf("trusted proxies: %w", err)
+	for _, p := range slices.Concat(cfg.TrustedProxies, cfg.AllowedCIDRs) {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return nil, fmt.Errorf("%v is not an IPv4 or IPv6 prefix", p)
+		}
 	}
-	allowed, err := normalizePrefixes(cfg.AllowedCIDRs)
-	if err != nil {
-		return nil, fmt.Errorf("allowed CIDRs: %w", err)
-	}
-	cfg.TrustedProxies, cfg.AllowedCIDRs = trusted, allowed
+	trusted := cfg.TrustedProxies
 	if cfg.ProxyProtocol {
-		// A proxy that works on TCP passes on whatever header the caller wrote.
+		// A proxy on TCP passes on any header that the caller wrote.
 		trusted = nil
 	}
 	client, err := newClientResolver(cfg.ClientIPHeader, trusted)
@@ -153,7 +153,7 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 		resolver:      newResolver(cfg.DNSServer),
 		memory:        mem,
 		log:           log,
-		refusals:      newRefusalLog(log),
+		rejected:      newRejectionLog(log),
 		metrics:       m,
 		undeclared:    newUndeclaredProxies(log, m),
 		now:           time.Now,
@@ -161,24 +161,24 @@ func New(cfg Config, mem Memory, log *zap.Logger, m *Metrics) (*Filter, error) {
 		maxWait:       maxWait,
 		wanted:        make(chan struct{}, 1),
 		misses:        rate.NewLimiter(rate.Every(missInterval), 1),
-		known:         make(map[hostAddr]Address),
+		known:         make(map[hostAddr]receiving.Address),
 		outcomes:      make(map[string]string),
-		leftOut:       make(map[string][]netip.Addr),
+		ignored:       make(map[string][]netip.Addr),
 	}
 	if f.static, err = builtInAddrs(cfg.JumioIPs, m); err != nil {
 		return nil, err
 	}
-	m.addresses.WithLabelValues("cidr").Set(float64(len(allowed)))
+	m.addresses.WithLabelValues("cidr").Set(float64(len(cfg.AllowedCIDRs)))
 	if len(hosts) > 0 {
-		// Requests that come before Run's first refresh wait for it.
+		// Requests that arrive before Run's first refresh wait for it.
 		f.current = make(chan struct{})
 	}
 	f.publish()
 	return f, nil
 }
 
-// Check decides about one request. It may wait for DNS, at most 2 s and only
-// when the address is unknown; it gives up when the request's context ends.
+// Check decides about one request. If the address is unknown, it may wait up to
+// 2 s for DNS, or until the request's context ends.
 func (f *Filter) Check(r *http.Request) Decision {
 	peer, addr, detail := f.client.resolve(r)
 	d := Decision{Addr: addr}
@@ -198,39 +198,18 @@ func (f *Filter) Check(r *http.Request) Decision {
 		suspect, detail = netip.Addr{}, detailNoSource
 	}
 	advice := f.advice(r, peer, suspect)
-	f.undeclared.refuse(suspect, advice, now)
-	f.logRefusal(r, d, peer, detail, advice)
+	f.undeclared.reject(suspect, advice, now)
+	f.logRejected(r, d, peer, detail, advice)
 	return d
 }
 
-// normalizePrefixes masks the prefixes and writes IPv4-mapped ones as IPv4, the
-// form in which addresses are compared.
-func normalizePrefixes(prefixes []netip.Prefix) ([]netip.Prefix, error) {
-	var normalized []netip.Prefix
-	for _, p := range prefixes {
-		if !p.IsValid() {
-			return nil, fmt.Errorf("%v is not a CIDR", p)
-		}
-		if p.Addr().Is4In6() {
-			if p.Bits() < 96 {
-				return nil, fmt.Errorf("%v: an IPv4-mapped CIDR must be /96 or longer", p)
-			}
-			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-		}
-		normalized = append(normalized, p.Masked())
-	}
-	return normalized, nil
-}
-
-// normalizeHosts writes the names in lower case without the trailing dot, each
+// normalizeHosts returns the names in lower case, without a trailing dot, each
 // once, so that they are the same in labels, logs and the memory.
 func normalizeHosts(names []string) []string {
 	var hosts []string
-	seen := make(map[string]bool)
 	for _, name := range names {
 		host := strings.ToLower(strings.TrimSuffix(name, "."))
-		if host != "" && !seen[host] {
-			seen[host] = true
+		if host != "" && !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}
 	}

@@ -39,7 +39,7 @@ func addrs(list ...string) []netip.Addr {
 	return parsed
 }
 
-// newFilter builds a Filter whose log lines are kept.
+// newFilter returns a Filter and its log.
 func newFilter(t testing.TB, cfg Config, mem Memory) (*Filter, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
@@ -50,7 +50,7 @@ func newFilter(t testing.TB, cfg Config, mem Memory) (*Filter, *observer.Observe
 	return f, logs
 }
 
-// observe keeps f's log lines from here on.
+// observe returns f's log from now on.
 func observe(f *Filter) *observer.ObservedLogs {
 	core, logs := observer.New(zapcore.DebugLevel)
 	f.log = zap.New(core)
@@ -102,7 +102,7 @@ func start(t testing.TB, f *Filter) {
 	})
 }
 
-// eventually polls until ok holds.
+// eventually polls until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)

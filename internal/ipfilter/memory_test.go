@@ -11,17 +11,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/miekg/dns"
+
+	"callbackd/internal/store/receiving"
 )
 
 // memory is a Memory that can fail.
 type memory struct {
 	mu    sync.Mutex
-	rows  map[hostAddr]Address
+	rows  map[hostAddr]receiving.Address
 	err   error
 	saves int
 }
 
-func (m *memory) LoadAddresses(context.Context, []string) ([]Address, error) {
+func (m *memory) LoadAddresses(context.Context, []string) ([]receiving.Address, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -30,7 +32,7 @@ func (m *memory) LoadAddresses(context.Context, []string) ([]Address, error) {
 	return m.sorted(), nil
 }
 
-func (m *memory) SaveAddresses(_ context.Context, rows []Address) error {
+func (m *memory) SaveAddresses(_ context.Context, rows []receiving.Address) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -38,7 +40,7 @@ func (m *memory) SaveAddresses(_ context.Context, rows []Address) error {
 	}
 	m.saves++
 	if m.rows == nil {
-		m.rows = make(map[hostAddr]Address)
+		m.rows = make(map[hostAddr]receiving.Address)
 	}
 	for _, row := range rows {
 		m.rows[hostAddr{row.Host, row.Addr}] = row
@@ -52,12 +54,12 @@ func (m *memory) fail(err error) {
 	m.err = err
 }
 
-func (m *memory) sorted() []Address {
-	var rows []Address
+func (m *memory) sorted() []receiving.Address {
+	var rows []receiving.Address
 	for _, row := range m.rows {
 		rows = append(rows, row)
 	}
-	slices.SortFunc(rows, func(a, b Address) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(rows, func(a, b receiving.Address) int { return a.Addr.Compare(b.Addr) })
 	return rows
 }
 
@@ -79,7 +81,7 @@ func TestRestartWhileDNSIsDown(t *testing.T) {
 	c.advance(time.Minute)
 	server.set(dns.TypeA, modeAnswer, newV4)
 	turn(t, f)
-	want := []Address{
+	want := []receiving.Address{
 		{Host: host, Addr: addrs(oldV4)[0], LastSeen: seen, MissingSince: c.now()},
 		{Host: host, Addr: addrs(newV4)[0], LastSeen: c.now()},
 		{Host: host, Addr: addrs(oldV6)[0], LastSeen: c.now()},
@@ -95,7 +97,7 @@ func TestRestartWhileDNSIsDown(t *testing.T) {
 	start(t, again)
 	for _, addr := range []string{oldV4, newV4, oldV6} {
 		if d := check(again, addr); !d.Allowed {
-			t.Errorf("%s refused after the restart", addr)
+			t.Errorf("%s rejected after the restart", addr)
 		}
 	}
 	c2.advance(grace) // the grace that began before the restart
@@ -106,23 +108,23 @@ func TestRememberedAddressOfAnotherHostIsNotAllowed(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeSERVFAIL)
 	mem := new(memory)
-	row := Address{Host: "gone.test", Addr: addrs(oldV4)[0]}
-	mem.rows = map[hostAddr]Address{{row.Host, row.Addr}: row}
+	row := receiving.Address{Host: "gone.test", Addr: addrs(oldV4)[0]}
+	mem.rows = map[hostAddr]receiving.Address{{row.Host, row.Addr}: row}
 	f, _ := dnsFilter(t, server, mem)
 	turn(t, f)
 	wantAllowed(t, f)
 }
 
-// What would not be taken from DNS is not taken from the memory either: somebody
-// else has written it there.
+// What is not believed from DNS is not believed from the memory either: somebody else
+// has written it there.
 func TestRememberedAddressThatIsNotPublicIsNotAllowed(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeSERVFAIL)
 	server.set(dns.TypeAAAA, modeSERVFAIL)
 	mem := new(memory)
-	mem.rows = map[hostAddr]Address{}
+	mem.rows = map[hostAddr]receiving.Address{}
 	for _, s := range []string{oldV4, "127.0.0.1", "10.0.0.1", "::1", "192.168.1.1"} {
-		row := Address{Host: host, Addr: addrs(s)[0]}
+		row := receiving.Address{Host: host, Addr: addrs(s)[0]}
 		mem.rows[hostAddr{row.Host, row.Addr}] = row
 	}
 	f, _ := dnsFilter(t, server, mem)
@@ -133,7 +135,7 @@ func TestRememberedAddressThatIsNotPublicIsNotAllowed(t *testing.T) {
 	if diff := cmp.Diff([]string{oldV4, "192.168.1.1"}, allowed(f, oldV4, "127.0.0.1", "10.0.0.1", "::1", "192.168.1.1")); diff != "" {
 		t.Errorf("allowed (-want +got):\n%s", diff)
 	}
-	lines := logs.FilterMessage("remembered addresses are not public and left out").All()
+	lines := logs.FilterMessage("remembered addresses are ignored: they are not public").All()
 	if len(lines) != 1 || lines[0].ContextMap()["count"] != int64(3) {
 		t.Errorf("warned %v, want one line with a count of 3", lines)
 	}
@@ -148,9 +150,9 @@ func TestLateMemoryDoesNotOverrule(t *testing.T) {
 	mem.fail(errors.New("database away"))
 	turn(t, f)
 	missing := c.now().Add(-grace / 2)
-	mem.rows = map[hostAddr]Address{}
+	mem.rows = map[hostAddr]receiving.Address{}
 	for _, s := range []string{oldV4, newV4} {
-		row := Address{Host: host, Addr: addrs(s)[0], MissingSince: missing}
+		row := receiving.Address{Host: host, Addr: addrs(s)[0], MissingSince: missing}
 		mem.rows[hostAddr{row.Host, row.Addr}] = row
 	}
 	mem.fail(nil)

@@ -2,7 +2,7 @@ package ipfilter
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are the figures of the allowlist, of its look-ups and of its refusals.
+// Metrics are those of the allowlist and of the requests that it rejects.
 type Metrics struct {
 	addresses   *prometheus.GaugeVec
 	refreshes   *prometheus.CounterVec
@@ -10,7 +10,7 @@ type Metrics struct {
 	undeclared  *prometheus.GaugeVec
 }
 
-// NewMetrics registers the figures with reg.
+// NewMetrics registers the metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		addresses: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -19,7 +19,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"source"}),
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callbackd_dns_refresh_total",
-			Help: "Look-ups of a host name by outcome: ok, partial (one of A and AAAA failed), not_found (NXDOMAIN or no address), not_public (no address that is public), timeout, server_failure.",
+			Help: "Look-ups of a host name by outcome: ok, partial (A or AAAA failed), not_found (NXDOMAIN or no address), not_public (no public address), timeout, server_failure.",
 		}, []string{"host", "outcome"}),
 		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "callbackd_dns_last_success_timestamp_seconds",
@@ -27,7 +27,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"host"}),
 		undeclared: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "callbackd_undeclared_proxy",
-			Help: "1 for each private address that is refused and probably a load balancer missing in CALLBACKD_TRUSTED_PROXIES.",
+			Help: "1 for each private address that is rejected and is probably a load balancer missing from CALLBACKD_TRUSTED_PROXIES.",
 		}, []string{"address"}),
 	}
 	reg.MustRegister(m.addresses, m.refreshes, m.lastSuccess, m.undeclared)

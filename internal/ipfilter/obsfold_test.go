@@ -9,7 +9,7 @@ import (
 )
 
 // serveDecisions answers on a real socket with the client address and why it is
-// refused; this machine is a trusted proxy.
+// rejected; this machine is a trusted proxy.
 func serveDecisions(t *testing.T, header string) (address string) {
 	t.Helper()
 	f, _ := newFilter(t, Config{ClientIPHeader: header, TrustedProxies: prefixes(t, "127.0.0.0/8", "10.0.0.0/8"), JumioIPs: []string{"us"}}, nil)
@@ -33,9 +33,9 @@ func serveDecisions(t *testing.T, header string) (address string) {
 	return l.Addr().String()
 }
 
-// net/http joins a folded line (RFC 9112, section 5.2) with a space. A proxy that
-// takes it for two lines, and appends the client to the first or puts its own
-// before the second, must not have the caller's second line read as its own.
+// net/http joins a folded line (RFC 9112, section 5.2) with a space. A proxy may take
+// it for two lines, and append the client to the first or put its own before the
+// second: the caller's second line must not be read as the proxy's.
 func TestFoldedHeaderForgesNoAddress(t *testing.T) {
 	const (
 		client = "203.0.113.66"

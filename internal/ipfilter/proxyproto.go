@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// proxyHeaderTimeout is how long a connection may take to show whether it
-	// starts with a PROXY header.
+	// proxyHeaderTimeout is how long a connection may take to send its PROXY
+	// header, if it starts with one.
 	proxyHeaderTimeout = 5 * time.Second
-	// proxySignature is the number of bytes after which that is clear.
+	// proxySignature is the number of bytes that tell whether it does.
 	proxySignature = 12
 	// unixSource replaces the name of a Unix socket (PROXY v2, AF_UNIX), which is
-	// free text and could look like an address. It is no client address.
+	// free text and could look like an address.
 	unixSource = "@"
 )
 
 // WrapListener returns a listener that understands PROXY protocol v1 and v2. A
 // header from a trusted proxy replaces the connection's remote address, except
-// for LOCAL and UNKNOWN, which keep it; a trusted proxy without a header is taken
-// as it is. A connection of any other peer that starts with a header is cut off.
-// Headers are read when the connection is first used, not in Accept.
+// for LOCAL and UNKNOWN, which keep it; so does a trusted proxy that sends no
+// header. If any other peer sends a header, the connection is closed. Headers are
+// read when the connection is first used, not in Accept.
 func (f *Filter) WrapListener(l net.Listener) net.Listener {
 	return &proxyListener{Listener: l, filter: f, headerTimeout: proxyHeaderTimeout}
 }
@@ -36,7 +36,7 @@ type proxyListener struct {
 	headerTimeout time.Duration
 }
 
-// Accept hands out connections whose first Read, Write or RemoteAddr reads the
+// Accept returns connections whose first Read, Write or RemoteAddr reads the
 // PROXY header.
 func (l *proxyListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
@@ -55,7 +55,7 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 	), nil
 }
 
-// checkProxySender refuses a PROXY header of a peer that is no trusted proxy.
+// checkProxySender rejects a PROXY header from a peer that is not a trusted proxy.
 func (f *Filter) checkProxySender(remote net.Addr) error {
 	peerPort, _ := netip.ParseAddrPort(remote.String())
 	peer := plain(peerPort.Addr())
@@ -66,8 +66,8 @@ func (f *Filter) checkProxySender(remote net.Addr) error {
 	if private(peer) {
 		advice = adviceDeclare
 	}
-	f.undeclared.refuse(peer, advice, f.now())
-	f.refusals.warn("connection cut off: PROXY header from a peer that is no trusted proxy", func() []zap.Field {
+	f.undeclared.reject(peer, advice, f.now())
+	f.rejected.warn("connection closed: PROXY header from a peer that is not a trusted proxy", func() []zap.Field {
 		return append([]zap.Field{zap.Stringer("peer", remote)}, hint(peer, advice)...)
 	})
 	return proxyproto.ErrSuperfluousProxyHeader
@@ -75,12 +75,12 @@ func (f *Filter) checkProxySender(remote net.Addr) error {
 
 var errSilent = errors.New("connection silent for too long")
 
-// silenceConn cuts off a peer that says too little to be understood. go-proxyproto
-// takes a time-out for "no header" and would let it begin a second wait, for the
-// request's headers.
+// silenceConn fails if the peer sends too little to tell whether there is a PROXY
+// header. go-proxyproto takes a time-out to mean "no header" and would let the peer
+// keep the connection for as long again, waiting for the request's headers.
 type silenceConn struct {
 	net.Conn
-	received int // bytes; counts to proxySignature
+	received int // bytes, counted up to proxySignature
 }
 
 func (c *silenceConn) Read(b []byte) (int, error) {

@@ -15,7 +15,7 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 )
 
-// spokenTo is a connection whose peer has sent data and says no more.
+// spokenTo is a connection whose peer has sent data and then is silent.
 type spokenTo struct {
 	net.Conn // for what no test needs
 	remote   net.Addr
@@ -36,7 +36,7 @@ type oneConn struct {
 
 func (l oneConn) Accept() (net.Conn, error) { return l.conn, nil }
 
-// proxied is what the listener makes of a connection.
+// proxied returns what the listener makes of a connection.
 type proxied struct {
 	Remote  string // as net/http sees it
 	Payload string
@@ -52,7 +52,7 @@ func throughListener(t *testing.T, f *Filter, remote string, data []byte, chunk 
 	}
 	payload, err := io.ReadAll(conn)
 	if err != nil && len(payload) > 0 {
-		t.Fatalf("the connection is cut off after %d bytes of payload", len(payload))
+		t.Fatalf("the connection is closed after %d bytes of payload", len(payload))
 	}
 	return proxied{conn.RemoteAddr().String(), string(payload), err != nil}
 }
@@ -61,7 +61,7 @@ var v1Line = regexp.MustCompile(`^PROXY (?:(TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-F
 
 // readProxyHeader follows the specification of the PROXY protocol (sections 2.1
 // and 2.2). It returns the source (the peer's own where the header names none),
-// the header's length, and whether the connection must be cut off.
+// the header's length, and whether the connection must be closed.
 func readProxyHeader(peer string, data []byte) (source string, length int, cut bool) {
 	const signature = "\r\n\r\n\x00\r\nQUIT\n"
 	switch {
@@ -160,7 +160,8 @@ func FuzzProxyHeader(f *testing.F) {
 		if got := throughListener(t, trusting, lb, data, len(data)+1); got != want {
 			t.Errorf("%q from a trusted proxy: got %+v, want %+v", data, got, want)
 		}
-		// A v1 header in several packets may be cut off, but not read otherwise.
+		// If a v1 header comes in several packets, the connection may be closed, but the
+		// header must not be misread.
 		if chunk > 0 {
 			if got := throughListener(t, trusting, lb, data, int(chunk)); got != want && got != (proxied{Remote: lb, Cut: true}) {
 				t.Errorf("%q in pieces of %d: got %+v, want %+v", data, chunk, got, want)

@@ -17,7 +17,7 @@ import (
 )
 
 // serveProxied serves over a real socket and answers with the client address and
-// why it is refused: only Jumio's are allowed. The test's own address, 127.0.0.1,
+// why it is rejected: only Jumio's are allowed. The test's own address, 127.0.0.1,
 // is a trusted proxy or is not.
 func serveProxied(t *testing.T, trusted bool, headerTimeout time.Duration) (addr string, logs *observer.ObservedLogs) {
 	t.Helper()
@@ -68,15 +68,15 @@ func dial(t *testing.T, addr, firstBytes string) net.Conn {
 	return conn
 }
 
-// answer reads the response's body; a connection that was cut off gives "cut off".
+// answer reads the response's body; a connection that was closed gives "closed".
 func answer(t *testing.T, conn net.Conn) string {
 	t.Helper()
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatal("neither answered nor cut off")
+		t.Fatal("neither answered nor closed")
 	}
 	if err != nil {
-		return "cut off"
+		return "closed"
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
@@ -111,7 +111,7 @@ func TestProxyProtocol(t *testing.T) {
 		refused = " " + ReasonNotAllowed
 		direct  = "127.0.0.1" + refused
 		none    = "invalid IP " + ReasonNoAddress
-		cut     = "cut off"
+		cut     = "closed"
 		v1TCP4  = "PROXY TCP4 34.202.241.227 192.0.2.1 40000 443\r\n"
 		v1Proxy = "PROXY TCP4 10.0.0.2 192.0.2.1 40000 443\r\n"
 	)
@@ -156,16 +156,16 @@ func TestProxyProtocol(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 			wellFormed := !strings.Contains(tt.send, "a b c d")
-			logged := logs.FilterMessageSnippet("cut off").Len() == 1
+			logged := logs.FilterMessageSnippet("connection closed").Len() == 1
 			if want := tt.want == cut && !tt.trusted && wellFormed; logged != want {
-				t.Errorf("refusal logged: %v, want %v", logged, want)
+				t.Errorf("rejection logged: %v, want %v", logged, want)
 			}
 		})
 	}
 }
 
-// A peer that does not finish its header holds up nobody, and is cut off before
-// the time-out for the request's own headers begins.
+// A peer that does not finish its header delays nobody, and its connection is closed
+// before the time-out for the request's own headers begins.
 func TestProxyProtocolSlowHeader(t *testing.T) {
 	starts := map[string]string{
 		"nothing at all": "", "one byte": "P", "half a v1 header": "PROXY TCP4 1.2",
@@ -176,18 +176,18 @@ func TestProxyProtocolSlowHeader(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				addr, _ := serveProxied(t, trusted, 100*time.Millisecond)
 				slow := dial(t, addr, start)
-				if got := answer(t, dial(t, addr, "GET / HTTP/1.0\r\n\r\n")); got == "cut off" {
-					t.Error("another connection was cut off")
+				if got := answer(t, dial(t, addr, "GET / HTTP/1.0\r\n\r\n")); got == "closed" {
+					t.Error("another connection was closed")
 				}
-				if got := answer(t, slow); got != "cut off" {
-					t.Errorf("got %q, want it cut off", got)
+				if got := answer(t, slow); got != "closed" {
+					t.Errorf("got %q, want it closed", got)
 				}
 			})
 		}
 	}
 }
 
-// Trust does not hang on the form of the peer's address.
+// Trust does not depend on the form of the peer's address.
 func TestProxySenderWithAZone(t *testing.T) {
 	f, _ := newFilter(t, Config{TrustedProxies: prefixes(t, "fe80::/10")}, nil)
 	if err := f.checkProxySender(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0", Port: 1}); err != nil {

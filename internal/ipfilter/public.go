@@ -7,12 +7,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// globalUnicast is what IANA gives out of IPv6.
+// globalUnicast is the part of IPv6 from which IANA allocates addresses.
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
-// specialPurpose are the blocks, of IPv4 and of globalUnicast, that no host on
-// the internet has an address of its own in: IANA's special-purpose registries
-// (RFC 6890), multicast and class E.
+// specialPurpose are the blocks of IPv4 and of globalUnicast in which no host on
+// the internet has an address: IANA's special-purpose registries (RFC 6890),
+// multicast and class E.
 var specialPurpose = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("10.0.0.0/8"),
@@ -34,30 +34,30 @@ var specialPurpose = []netip.Prefix{
 	netip.MustParsePrefix("3fff::/20"),
 }
 
-// public says whether Jumio can have the address, which is in its plain form.
+// public reports whether the address, in its plain form, can be Jumio's.
 func public(addr netip.Addr) bool {
 	return (addr.Is4() || globalUnicast.Contains(addr)) && !contains(specialPurpose, addr)
 }
 
-// believable says whether an address may come from DNS or from the memory: it is
-// public, or allowed anyway.
+// believable reports whether to accept an address from DNS or from the memory: it
+// is public, or in AllowedCIDRs anyway.
 func (f *Filter) believable(addr netip.Addr) bool {
 	return public(addr) || contains(f.cfg.AllowedCIDRs, addr)
 }
 
-// maxLoggedAddresses are named in one line of the log.
+// maxLoggedAddresses is how many addresses one log line names.
 const maxLoggedAddresses = 16
 
-// logLeftOut logs the addresses of a host's answers that were left out, if they
-// are others than those of its last such line.
-func (f *Filter) logLeftOut(host string, addrs []netip.Addr) {
+// logIgnored logs the addresses in a host's answers that are ignored, unless they
+// are the same as in its last such line.
+func (f *Filter) logIgnored(host string, addrs []netip.Addr) {
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	addrs = slices.Compact(addrs)
-	if len(addrs) == 0 || slices.Equal(addrs, f.leftOut[host]) {
+	if len(addrs) == 0 || slices.Equal(addrs, f.ignored[host]) {
 		return
 	}
-	f.leftOut[host] = addrs
-	f.log.Warn("addresses in DNS are not public and left out", append(logged(addrs), zap.String("host", host))...)
+	f.ignored[host] = addrs
+	f.log.Warn("addresses in DNS are ignored: they are not public", append(logged(addrs), zap.String("host", host))...)
 }
 
 func logged(addrs []netip.Addr) []zap.Field {

@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-const leftOut = "addresses in DNS are not public and left out"
+const leftOut = "addresses in DNS are ignored: they are not public"
 
 func TestPublic(t *testing.T) {
 	for _, s := range []string{
@@ -31,8 +31,8 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-// An answer's addresses that Jumio cannot call from are left out, and the others
-// hold; it is said once for each set of them.
+// Addresses in an answer that Jumio cannot call from are ignored, and the others are
+// used; each set of ignored ones is logged once.
 func TestAddressesThatAreNotPublicAreLeftOut(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeAnswer, "10.0.0.1", oldV4, "127.0.0.1", "0.0.0.0", "192.168.1.1")
@@ -66,8 +66,8 @@ func TestAddressesThatAreNotPublicAreLeftOut(t *testing.T) {
 	}
 }
 
-// An answer with nothing but such addresses is a failed look-up: the last good
-// answer holds without end.
+// An answer with only such addresses is a failed look-up: the last good answer stays
+// in effect without end.
 func TestAnswerWithoutPublicAddressesIsAFailure(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeAnswer, oldV4)
@@ -86,7 +86,7 @@ func TestAnswerWithoutPublicAddressesIsAFailure(t *testing.T) {
 		t.Errorf("outcome not_public counted %v times, want 2", got)
 	}
 
-	// Of one family alone, that family's addresses hold.
+	// If only one family's answer is such, that family's addresses stay.
 	server.set(dns.TypeA, modeAnswer, newV4)
 	f.refresh(t.Context())
 	c.advance(grace)

@@ -1,50 +1,42 @@
 package ipfilter
 
 import (
-	"cmp"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
+
+	"callbackd/internal/store/receiving"
 )
 
-// Address is a resolved address of a host name, as it is remembered.
-type Address struct {
-	Host string
-	Addr netip.Addr
-	// LastSeen is when an answer last held the address.
-	LastSeen time.Time
-	// MissingSince is when a good answer first lacked it; the zero time while
-	// the last good answer holds it.
-	MissingSince time.Time
-}
-
-func (a Address) allowedUntil(grace time.Duration) time.Time {
+// allowedUntil is zero unless the address is missing.
+func allowedUntil(a receiving.Address, grace time.Duration) time.Time {
 	if a.MissingSince.IsZero() {
 		return time.Time{}
 	}
 	return a.MissingSince.Add(grace)
 }
 
-// hostAddr is what an Address is known by.
+// hostAddr is the key of an address.
 type hostAddr struct {
 	host string
 	addr netip.Addr
 }
 
-// Memory keeps resolved addresses over a restart. LoadAddresses gives those of the
-// host names, with times that are not in the future. SaveAddresses adds or updates
-// the given ones and leaves others alone.
+// Memory keeps resolved addresses across restarts. LoadAddresses returns those of
+// the host names, with no times in the future. SaveAddresses adds or updates the
+// given ones and leaves others alone; instances may save at the same time.
 type Memory interface {
-	LoadAddresses(ctx context.Context, hosts []string) ([]Address, error)
-	SaveAddresses(ctx context.Context, addresses []Address) error
+	LoadAddresses(ctx context.Context, hosts []string) ([]receiving.Address, error)
+	SaveAddresses(ctx context.Context, addresses []receiving.Address) error
 }
 
-// Run reads the remembered addresses, resolves the host names at once, then on
-// the interval and when an unknown address calls. It returns nil when ctx ends.
+// Run reads the remembered addresses and resolves the host names: at once, then
+// on the interval and when an unknown address calls. It returns nil when ctx ends.
 func (f *Filter) Run(ctx context.Context) error {
 	defer f.stop()
 	if len(f.hosts) == 0 {
@@ -63,15 +55,15 @@ func (f *Filter) Run(ctx context.Context) error {
 	}
 }
 
-// withJitter returns d give or take a tenth, so that instances which started
+// withJitter returns d plus or minus up to a tenth, so that instances that start
 // together do not ask together.
 func withJitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.9 + 0.2*rand.Float64()))
 }
 
-// refresh asks for all host names at the same time, and for the remembered
-// addresses while they have not been read. Every answer is in force as soon as it
-// is there: a slow name server does not hold back the others.
+// refresh resolves all host names at the same time, and reads the remembered
+// addresses until that has worked once. Every answer takes effect as soon as it
+// arrives, so a slow name server does not delay the others.
 func (f *Filter) refresh(ctx context.Context) {
 	f.begin()
 	defer f.end()
@@ -85,53 +77,102 @@ func (f *Filter) refresh(ctx context.Context) {
 		}
 	}
 	pending := 2 * len(f.hosts)
-	remembered := make(chan []Address)
+	remembered := make(chan []receiving.Address)
 	if f.memory != nil && !f.loaded {
 		go func() { remembered <- f.load(ctx) }()
 		pending++
 	}
 
-	first := make(map[string]lookup)
+	answers := make(map[string][]lookup)
 	for ; pending > 0; pending-- {
 		select {
 		case rows := <-remembered:
 			f.merge(rows)
 		case l := <-lookups:
 			f.seen(l)
-			if other, ok := first[l.host]; !ok {
-				first[l.host] = l
-			} else if ctx.Err() == nil { // a look-up that a stop cut short says nothing
-				f.judge(l, other)
-			}
+			answers[l.host] = append(answers[l.host], l)
 		}
-		f.forget()
 		f.publish()
 	}
+	if ctx.Err() == nil { // look-ups that a stop cut short mean nothing
+		f.judgeAll(answers)
+	}
+	f.forget()
+	f.publish()
 }
 
-// seen takes in the addresses of one look-up.
+// seen adds the addresses of one look-up.
 func (f *Filter) seen(l lookup) {
 	now := f.now()
 	for _, addr := range l.addrs {
 		key := hostAddr{l.host, addr}
 		if _, ok := f.known[key]; !ok {
-			f.log.Info("address allowed: it came into DNS", zap.String("host", l.host), zap.Stringer("address", addr))
+			f.log.Info("address allowed: it is new in DNS", zap.String("host", l.host), zap.Stringer("address", addr))
 		}
-		f.known[key] = Address{Host: l.host, Addr: addr, LastSeen: now}
+		f.known[key] = receiving.Address{Host: l.host, Addr: addr, LastSeen: now}
 		f.unsaved = true
 	}
 }
 
-// judge counts a host's two look-ups and starts the grace of the addresses that a
-// good answer lacks. A family whose look-up failed keeps its addresses.
-func (f *Filter) judge(a, b lookup) {
+// judgeAll judges the hosts' answers and logs new failures. Hosts with no known
+// address, as at a first start without DNS, share one line, with the last one's
+// errors.
+func (f *Filter) judgeAll(answers map[string][]lookup) {
+	var unknown []string
+	var unknownFields []zap.Field
+	for _, host := range f.hosts {
+		fields := f.judge(answers[host][0], answers[host][1])
+		switch {
+		case fields == nil:
+		case f.knows(host):
+			f.log.Warn("host name not resolved, its last addresses stay allowed", append(fields, zap.String("host", host))...)
+		default:
+			unknown, unknownFields = append(unknown, host), fields
+		}
+	}
+	if len(unknown) > 0 {
+		f.log.Warn("host names not resolved and none of their addresses known: only built-in and configured addresses are allowed",
+			append(unknownFields, zap.Strings("hosts", unknown))...)
+	}
+}
+
+func (f *Filter) knows(host string) bool {
+	for key := range f.known {
+		if key.host == host {
+			return true
+		}
+	}
+	return false
+}
+
+// judge counts a host's two look-ups and starts the grace period of the addresses
+// that a good answer lacks. If the look-up of a family failed, its addresses stay.
+// It returns what to log of a failure, nil if there is nothing new.
+func (f *Filter) judge(a, b lookup) []zap.Field {
 	outcome := combine(a, b)
 	f.metrics.refreshes.WithLabelValues(a.host, outcome).Inc()
-	f.logOutcome(a, b, outcome)
-	f.logLeftOut(a.host, slices.Concat(a.leftOut, b.leftOut))
-	if outcome != outcomeOK && outcome != outcomePartial {
-		return
+	f.logIgnored(a.host, slices.Concat(a.ignored, b.ignored))
+	if outcome == outcomeOK || outcome == outcomePartial {
+		f.startGrace(a, b)
 	}
+	if f.outcomes[a.host] == outcome {
+		return nil
+	}
+	f.outcomes[a.host] = outcome
+	if outcome == outcomeOK {
+		f.log.Info("host name resolved", zap.String("host", a.host), zap.String("outcome", outcome))
+		return nil
+	}
+	fields := []zap.Field{zap.String("outcome", outcome)}
+	for _, l := range []lookup{a, b} {
+		if l.outcome != outcomeOK {
+			fields = append(fields, zap.NamedError(l.network+"_error", l.err))
+		}
+	}
+	return fields
+}
+
+func (f *Filter) startGrace(a, b lookup) {
 	now := f.now()
 	f.metrics.lastSuccess.WithLabelValues(a.host).Set(float64(now.UnixNano()) / 1e9)
 	held := slices.Concat(a.addrs, b.addrs)
@@ -145,70 +186,53 @@ func (f *Filter) judge(a, b lookup) {
 		known.MissingSince = now
 		f.known[key] = known
 		f.unsaved = true
-		f.log.Info("address left DNS, allowed until its grace ends", zap.String("host", key.host),
-			zap.Stringer("address", key.addr), zap.Time("until", known.allowedUntil(f.cfg.DNSGrace)))
+		f.log.Info("address left DNS, allowed until its grace period ends", zap.String("host", key.host),
+			zap.Stringer("address", key.addr), zap.Time("until", allowedUntil(known, f.cfg.DNSGrace)))
 	}
 }
 
-// answers says whether the look-up speaks about addresses of addr's family.
+// answers reports whether the look-up got an answer for addr's family.
 func (l lookup) answers(addr netip.Addr) bool {
 	good := l.outcome == outcomeOK || l.outcome == outcomeNotFound
 	return good && addr.Is4() == (l.network == "ip4")
 }
 
-// logOutcome logs a host's outcome when it is another than the last.
-func (f *Filter) logOutcome(a, b lookup, outcome string) {
-	if f.outcomes[a.host] == outcome {
-		return
-	}
-	f.outcomes[a.host] = outcome
-	fields := []zap.Field{zap.String("host", a.host), zap.String("outcome", outcome)}
-	if outcome == outcomeOK {
-		f.log.Info("host name resolved", fields...)
-		return
-	}
-	for _, l := range []lookup{a, b} {
-		if l.outcome != outcomeOK {
-			fields = append(fields, zap.NamedError(l.network+"_error", l.err))
-		}
-	}
-	f.log.Warn("host name not resolved, its last addresses stay allowed", fields...)
-}
-
-// forget drops the addresses whose grace has ended.
+// forget removes the addresses whose grace period has ended.
 func (f *Filter) forget() {
 	now := f.now()
 	for key, known := range f.known {
-		if !known.MissingSince.IsZero() && !now.Before(known.allowedUntil(f.cfg.DNSGrace)) {
+		if !known.MissingSince.IsZero() && !now.Before(allowedUntil(known, f.cfg.DNSGrace)) {
 			delete(f.known, key)
-			f.log.Info("address no longer allowed: its grace ended", zap.String("host", key.host), zap.Stringer("address", key.addr))
+			f.log.Info("address no longer allowed: its grace period ended", zap.String("host", key.host), zap.Stringer("address", key.addr))
 		}
 	}
 }
 
-// load reads the memory. A failure gives nil, and the next refresh tries again.
-func (f *Filter) load(ctx context.Context) []Address {
+// load reads the memory. It returns nil if that fails; the next refresh tries
+// again.
+func (f *Filter) load(ctx context.Context) []receiving.Address {
 	ctx, cancel := context.WithTimeout(ctx, memoryTimeout)
 	defer cancel()
 	rows, err := f.memory.LoadAddresses(ctx, f.hosts)
 	if err != nil {
-		f.log.Warn("remembered addresses not read", zap.Error(err))
+		f.log.Warn("could not read the remembered addresses", zap.Error(err))
 		return nil
 	}
 	if rows == nil {
-		rows = []Address{}
+		rows = []receiving.Address{}
 	}
 	return rows
 }
 
-// merge takes in what load read. What this process has seen itself is newer; host
-// names that are not configured do not count, nor what DNS could not have said.
-func (f *Filter) merge(rows []Address) {
+// merge adds the addresses that load read, except those that this process has seen
+// itself, which is newer, those of host names that are not configured, and those
+// that are not believable.
+func (f *Filter) merge(rows []receiving.Address) {
 	if rows == nil {
 		return
 	}
 	f.loaded = true
-	var leftOut []netip.Addr
+	var ignored []netip.Addr
 	for _, row := range rows {
 		row.Addr = plain(row.Addr)
 		key := hostAddr{row.Host, row.Addr}
@@ -216,34 +240,26 @@ func (f *Filter) merge(rows []Address) {
 			continue
 		}
 		if !f.believable(row.Addr) {
-			leftOut = append(leftOut, row.Addr)
+			ignored = append(ignored, row.Addr)
 			continue
 		}
 		f.known[key] = row
 	}
-	if len(leftOut) > 0 {
-		f.log.Warn("remembered addresses are not public and left out", logged(leftOut)...)
+	if len(ignored) > 0 {
+		f.log.Warn("remembered addresses are ignored: they are not public", logged(ignored)...)
 	}
 }
 
-// save writes all known addresses when something about them is new. A failure is
-// tried again after the next refresh.
+// save writes all known addresses if any has changed. If that fails, the next
+// refresh tries again.
 func (f *Filter) save(ctx context.Context) {
 	if f.memory == nil || !f.unsaved {
 		return
 	}
-	rows := make([]Address, 0, len(f.known))
-	for _, known := range f.known {
-		rows = append(rows, known)
-	}
-	// The same order everywhere: instances that save together must not deadlock.
-	slices.SortFunc(rows, func(a, b Address) int {
-		return cmp.Or(cmp.Compare(a.Host, b.Host), a.Addr.Compare(b.Addr))
-	})
 	ctx, cancel := context.WithTimeout(ctx, memoryTimeout)
 	defer cancel()
-	if err := f.memory.SaveAddresses(ctx, rows); err != nil {
-		f.log.Warn("resolved addresses not remembered", zap.Error(err))
+	if err := f.memory.SaveAddresses(ctx, slices.Collect(maps.Values(f.known))); err != nil {
+		f.log.Warn("could not save the resolved addresses", zap.Error(err))
 		return
 	}
 	f.unsaved = false

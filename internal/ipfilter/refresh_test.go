@@ -1,16 +1,21 @@
 package ipfilter
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+
+	"callbackd/internal/store/receiving"
 )
 
 const (
-	// Public ones: documentation's are not taken from DNS.
+	// Public ones, because those for documentation are not believed from DNS.
 	oldV4 = "34.192.0.1"
 	newV4 = "34.192.0.2"
 	oldV6 = "2600:1f18::1"
@@ -19,8 +24,8 @@ const (
 	grace = time.Hour
 )
 
-// dnsFilter is a Filter that asks server for one host name and whose refreshes
-// the test makes itself, on a clock of its own.
+// dnsFilter returns a Filter that asks server for one host name. The test calls its
+// refresh and sets its clock.
 func dnsFilter(t *testing.T, server *nameServer, mem Memory) (*Filter, *clock) {
 	t.Helper()
 	f, _ := newFilter(t, Config{
@@ -33,7 +38,7 @@ func dnsFilter(t *testing.T, server *nameServer, mem Memory) (*Filter, *clock) {
 	return f, c
 }
 
-// allowed returns which of the addresses the list in force allows.
+// allowed returns which of the addresses the current list allows.
 func allowed(f *Filter, list ...string) []string {
 	got := []string{}
 	for _, s := range list {
@@ -111,7 +116,7 @@ func TestTruncatedAnswerIsReadOverTCP(t *testing.T) {
 	}
 }
 
-// A failed look-up keeps the last good answer without end.
+// After a failed look-up, the last good answer stays in effect without end.
 func TestFailedLookupKeepsTheLastGoodAnswer(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -231,7 +236,7 @@ func TestOneFamilyFails(t *testing.T) {
 	}
 }
 
-// A host without AAAA records is ordinary: its good answer lacks the old ones.
+// A host without AAAA records is normal: its good answer lacks the old ones.
 func TestOneFamilyIsGone(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeAnswer, oldV4)
@@ -275,5 +280,37 @@ func TestJitter(t *testing.T) {
 		if d := withJitter(time.Minute); d < 54*time.Second || d > 66*time.Second {
 			t.Fatalf("%v is more than a tenth off a minute", d)
 		}
+	}
+}
+
+// The log says which addresses are allowed while DNS fails. At a first start no last
+// addresses can stay allowed, which one line says for all host names.
+func TestLogWhileDNSFails(t *testing.T) {
+	server := startNameServer(t)
+	server.set(dns.TypeA, modeSERVFAIL)
+	server.set(dns.TypeAAAA, modeNXDOMAIN)
+	known := hostAddr{host, addrs(oldV4)[0]}
+	f, logs := newFilter(t, Config{
+		JumioIPs: []string{"us"}, JumioHosts: []string{"a.test", "b.test", host}, DNSServer: server.addr, DNSRefresh: time.Hour,
+	}, &memory{rows: map[hostAddr]receiving.Address{known: {Host: host, Addr: known.addr, LastSeen: time.Now()}}})
+	for range 2 { // only news is logged
+		f.refresh(t.Context())
+	}
+	got := map[string]any{}
+	for _, line := range logs.FilterLevelExact(zap.WarnLevel).All() {
+		fields := line.ContextMap()
+		if got[line.Message] != nil || !strings.Contains(fmt.Sprint(fields["ip4_error"]), server.addr+": server misbehaving") {
+			t.Errorf("%s: %v, want one line with the name server's error", line.Message, fields)
+		}
+		if got[line.Message] = fields["hosts"]; fields["host"] != nil {
+			got[line.Message] = fields["host"]
+		}
+	}
+	want := map[string]any{
+		"host name not resolved, its last addresses stay allowed":                                                       host,
+		"host names not resolved and none of their addresses known: only built-in and configured addresses are allowed": []any{"a.test", "b.test"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }

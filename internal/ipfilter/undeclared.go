@@ -16,96 +16,96 @@ import (
 )
 
 const (
-	// suspectAfter is how many refusals make an address a suspect.
+	// suspectAfter is how many rejected requests make an address a suspect.
 	suspectAfter = 3
-	// maxSuspects bounds the addresses that are counted. A balancer has one in
-	// each zone, or for each node.
+	// maxSuspects limits how many addresses are counted. A load balancer has one
+	// in each zone, or for each node.
 	maxSuspects = 16
-	// forgiveAfter is how long ago an address's last refusal must be before an
-	// accepted callback clears it. While one of two balancers is undeclared,
-	// callbacks are accepted all the time.
+	// forgiveAfter is how long an address must not have been rejected before an
+	// allowed request clears it. While only one of two balancers is undeclared,
+	// requests are allowed all the time.
 	forgiveAfter = 10 * time.Minute
-	// suspicionLines is the time between two lines of the log about suspects.
+	// suspicionLines is the time between two log lines about suspects.
 	suspicionLines = time.Minute
 )
 
-// What to do about a load balancer whose address, %s, is refused.
+// What to do about a load balancer whose address, %s, is rejected.
 const (
-	// It says on whose behalf it calls, and is not believed.
+	// It names the client, but is not believed.
 	adviceDeclare = "CALLBACKD_TRUSTED_PROXIES probably lacks %s"
-	// It does not say that.
+	// It does not name the client.
 	adviceForward = "CALLBACKD_TRUSTED_PROXIES probably lacks %s, which must also pass the client's address on (a client address header, the PROXY protocol, or in Kubernetes externalTrafficPolicy: Local)"
-	// It sends no PROXY header, or stands before one that does.
+	// It sends no PROXY header, or is in front of a proxy that does.
 	adviceProxyHeader = "CALLBACKD_TRUSTED_PROXIES probably lacks %s, which must also send a PROXY header that names the client"
 )
 
-// sharedAddressSpace is that of carrier-grade NAT (RFC 6598), which clouds use
-// for nodes and pods.
+// sharedAddressSpace is meant for carrier-grade NAT (RFC 6598). Clouds use it for
+// nodes and pods.
 var sharedAddressSpace = netip.MustParsePrefix("100.64.0.0/10")
 
-// private says whether an address cannot be Jumio's, but a load balancer's: RFC
-// 1918, RFC 4193, RFC 6598, link-local or loopback.
+// private reports whether an address cannot be Jumio's but may be a load
+// balancer's: RFC 1918, RFC 4193, RFC 6598, link-local or loopback.
 func private(addr netip.Addr) bool {
 	return addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || sharedAddressSpace.Contains(addr)
 }
 
-// undeclaredProxies notices the classic mistake: a load balancer that is not in
-// CALLBACKD_TRUSTED_PROXIES is taken for the client, so whatever Jumio sends is
-// refused, with the balancer's private address.
+// undeclaredProxies detects the classic mistake: a load balancer that is not in
+// CALLBACKD_TRUSTED_PROXIES is taken for the client, so everything that Jumio sends
+// is rejected, with the balancer's private address.
 //
-// A private address is a suspect after three refusals without one of any other
-// kind in between: a balancer that is declared shows public addresses. Several
-// may be suspects at a time, for a balancer has several addresses.
+// A private address is a suspect if it is rejected three times and nothing but
+// private addresses is rejected in between: a declared balancer would show public
+// ones. There may be several suspects, because a balancer has several addresses.
 type undeclaredProxies struct {
 	log    *zap.Logger
 	metric *prometheus.GaugeVec
 	lines  *rate.Limiter
 
-	// watching is false when refused is empty: accepted callbacks look no further.
+	// watching is false if rejected is empty, so that allowed requests need no lock.
 	watching atomic.Bool
 
-	mu      sync.Mutex
-	refused map[netip.Addr]*suspect
+	mu       sync.Mutex
+	rejected map[netip.Addr]*suspect
 }
 
 type suspect struct {
-	refusals int
-	last     time.Time
-	advice   string
-	logged   bool
+	rejections int
+	last       time.Time
+	advice     string
+	logged     bool
 }
 
-func (s *suspect) proven() bool { return s.refusals >= suspectAfter }
+func (s *suspect) proven() bool { return s.rejections >= suspectAfter }
 
 func newUndeclaredProxies(log *zap.Logger, m *Metrics) *undeclaredProxies {
 	return &undeclaredProxies{
 		log: log, metric: m.undeclared, lines: rate.NewLimiter(rate.Every(suspicionLines), maxSuspects),
-		refused: make(map[netip.Addr]*suspect),
+		rejected: make(map[netip.Addr]*suspect),
 	}
 }
 
-// refuse counts a refusal. The address is zero when there was none; advice has a
-// place for it, and is empty unless it is private.
-func (u *undeclaredProxies) refuse(addr netip.Addr, advice string, now time.Time) {
+// reject counts a rejected request. The address is zero if there was none; advice
+// is a format for the address, and empty unless it is private.
+func (u *undeclaredProxies) reject(addr netip.Addr, advice string, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !private(addr) {
-		// Behind an undeclared balancer nobody has a public address.
-		for a := range u.refused {
-			u.forget(a, "a refusal of another kind", now)
+		// Behind an undeclared balancer, no client has a public address.
+		for a := range u.rejected {
+			u.forget(a, "a public or unknown address is rejected", now)
 		}
 		return
 	}
-	s := u.refused[addr]
+	s := u.rejected[addr]
 	if s == nil {
-		if len(u.refused) >= maxSuspects {
+		if len(u.rejected) >= maxSuspects {
 			return
 		}
 		s = &suspect{}
-		u.refused[addr] = s
+		u.rejected[addr] = s
 		u.watching.Store(true)
 	}
-	s.refusals++
+	s.rejections++
 	s.last, s.advice = now, fmt.Sprintf(advice, addr)
 	if !s.proven() {
 		return
@@ -113,42 +113,42 @@ func (u *undeclaredProxies) refuse(addr netip.Addr, advice string, now time.Time
 	if !s.logged && u.lines.AllowN(now, 1) {
 		s.logged = true
 		u.log.Warn("a trusted proxy is probably not declared", zap.Stringer("address", addr),
-			zap.Int("refusals", s.refusals), zap.String("advice", s.advice))
+			zap.Int("rejected", s.rejections), zap.String("advice", s.advice))
 	}
 	u.metric.WithLabelValues(addr.String()).Set(1)
 }
 
-// accept takes note of a callback from an allowed address: where all was
-// refused, something has been mended.
+// accept is told of a request from an allowed address: where everything was
+// rejected, something has been fixed.
 func (u *undeclaredProxies) accept(now time.Time) {
 	if !u.watching.Load() {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for a, s := range u.refused {
+	for a, s := range u.rejected {
 		if now.Sub(s.last) >= forgiveAfter {
 			u.forget(a, "callbacks are accepted", now)
 		}
 	}
 }
 
-// forget ends a suspicion; u.mu is held.
+// forget removes an address; u.mu is held.
 func (u *undeclaredProxies) forget(addr netip.Addr, why string, now time.Time) {
-	s := u.refused[addr]
-	delete(u.refused, addr)
-	u.watching.Store(len(u.refused) > 0)
+	s := u.rejected[addr]
+	delete(u.rejected, addr)
+	u.watching.Store(len(u.rejected) > 0)
 	if !s.proven() {
 		return
 	}
 	u.metric.DeleteLabelValues(addr.String())
 	if s.logged {
 		u.log.Info("no longer suspected of being an undeclared proxy", zap.Stringer("address", addr),
-			zap.String("why", why), zap.Duration("since_last_refusal", now.Sub(s.last)))
+			zap.String("why", why), zap.Duration("since_last_rejected", now.Sub(s.last)))
 	}
 }
 
-// note says in words which proxies are probably not declared; empty when none.
+// note says which proxies are probably not declared; empty if there are none.
 func (u *undeclaredProxies) note() string {
 	if !u.watching.Load() {
 		return ""
@@ -156,17 +156,17 @@ func (u *undeclaredProxies) note() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var advice []string
-	for _, a := range slices.SortedFunc(maps.Keys(u.refused), netip.Addr.Compare) {
-		if s := u.refused[a]; s.proven() {
+	for _, a := range slices.SortedFunc(maps.Keys(u.rejected), netip.Addr.Compare) {
+		if s := u.rejected[a]; s.proven() {
 			advice = append(advice, s.advice)
 		}
 	}
 	if len(advice) == 0 {
 		return ""
 	}
-	return "callbacks are refused, a trusted proxy is probably not declared: " + strings.Join(advice, "; ")
+	return "callbacks are rejected, a trusted proxy is probably not declared: " + strings.Join(advice, "; ")
 }
 
-// UndeclaredProxies says which load balancers are probably missing in
-// CALLBACKD_TRUSTED_PROXIES, in one line for an operator; empty when none are.
+// UndeclaredProxies tells an operator, in one line, which load balancers are
+// probably missing from CALLBACKD_TRUSTED_PROXIES; empty if none are.
 func (f *Filter) UndeclaredProxies() string { return f.undeclared.note() }

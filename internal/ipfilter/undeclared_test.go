@@ -18,8 +18,7 @@ const (
 	cleared   = "no longer suspected of being an undeclared proxy"
 )
 
-// caller is who makes a request: the peer, and what it writes in the client
-// address header.
+// caller is the peer of a request, and what it writes in the client address header.
 type caller struct{ peer, forwarded string }
 
 func call(f *Filter, callers ...caller) {
@@ -39,7 +38,7 @@ func wantSuspects(t *testing.T, f *Filter, logs *observer.ObservedLogs, want ...
 	t.Helper()
 	expected := ""
 	if len(want) > 0 {
-		expected = "# HELP callbackd_undeclared_proxy 1 for each private address that is refused and probably a load balancer missing in CALLBACKD_TRUSTED_PROXIES.\n# TYPE callbackd_undeclared_proxy gauge\n"
+		expected = "# HELP callbackd_undeclared_proxy 1 for each private address that is rejected and is probably a load balancer missing from CALLBACKD_TRUSTED_PROXIES.\n# TYPE callbackd_undeclared_proxy gauge\n"
 	}
 	for _, address := range want {
 		expected += fmt.Sprintf("callbackd_undeclared_proxy{address=%q} 1\n", address)
@@ -83,13 +82,13 @@ func TestUndeclaredProxy(t *testing.T) {
 		want  []string
 	}{
 		{"nobody", nil, nil},
-		{"two refusals are too few", times(2, balancer), nil},
+		{"two rejections are too few", times(2, balancer), nil},
 		{"three", times(3, balancer), []string{"172.16.0.5"}},
 		{"two balancers in turn", times(3, balancer, another), []string{"172.16.0.5", "172.16.0.6"}},
-		{"one of them with two refusals", append(times(3, balancer), times(2, another)...), []string{"172.16.0.5"}},
+		{"one of them with two rejections", append(times(3, balancer), times(2, another)...), []string{"172.16.0.5"}},
 		{"three private addresses, once each", []caller{balancer, another, {"172.16.0.7", ""}}, nil},
-		{"a public refusal in between", slices.Concat(times(2, balancer), []caller{public}, times(2, balancer)), nil},
-		{"a public refusal afterwards", append(times(9, balancer), public), nil},
+		{"a public rejection in between", slices.Concat(times(2, balancer), []caller{public}, times(2, balancer)), nil},
+		{"a public rejection afterwards", append(times(9, balancer), public), nil},
 		{"a trusted proxy without a client address afterwards", append(times(9, balancer), caller{"10.0.0.1", ""}), nil},
 		{"public addresses only", times(9, public), nil},
 		{"accepted callbacks through a declared balancer in between", times(3, balancer, caller{"10.0.0.1", jumio}), []string{"172.16.0.5"}},
@@ -113,7 +112,7 @@ func TestUndeclaredProxy(t *testing.T) {
 	}
 }
 
-// Accepted callbacks clear an address that has not been refused for a while,
+// Accepted callbacks clear an address that has not been rejected for a while,
 // and only then: while one of two balancers is undeclared, some are accepted.
 func TestSuspicionEnds(t *testing.T) {
 	f, logs := newFilter(t, Config{TrustedProxies: prefixes(t, testTrusted...), JumioIPs: []string{"us"}}, nil)
@@ -144,8 +143,8 @@ func TestSuspicionEnds(t *testing.T) {
 	wantSuspects(t, f, logs)
 }
 
-// The log tells the advice once, however many refusals follow, and what to do
-// fits what was seen.
+// The log gives the advice once, however many rejections follow, and the advice fits
+// what was seen.
 func TestUndeclaredProxyAdvice(t *testing.T) {
 	const address, alsoForward = "172.16.0.5", "pass the client's address on"
 	tests := []struct {
@@ -170,7 +169,7 @@ func TestUndeclaredProxyAdvice(t *testing.T) {
 			if len(lines) != 1 {
 				t.Fatalf("%d lines, want 1", len(lines))
 			}
-			hint := logs.FilterMessage("request refused").All()[0].ContextMap()["hint"].(string)
+			hint := logs.FilterMessage("request rejected").All()[0].ContextMap()["hint"].(string)
 			for _, text := range []string{lines[0].ContextMap()["advice"].(string), f.UndeclaredProxies(), hint} {
 				if strings.Contains(text, alsoForward) != tt.forward {
 					t.Errorf("%q", text)
@@ -180,8 +179,8 @@ func TestUndeclaredProxyAdvice(t *testing.T) {
 	}
 }
 
-// With the PROXY protocol a client address header is no help, so the advice does
-// not ask for one; a proxy that is declared and names nobody is not suspected.
+// With the PROXY protocol a client address header does not help, so the advice does
+// not ask for one; a declared proxy that names nobody is not suspected.
 func TestUndeclaredProxyAdviceWithTheProxyProtocol(t *testing.T) {
 	f, logs := newFilter(t, Config{ProxyProtocol: true, TrustedProxies: prefixes(t, testTrusted...)}, nil)
 	call(f, times(3, caller{"172.16.0.5", jumio})...)
@@ -193,19 +192,19 @@ func TestUndeclaredProxyAdviceWithTheProxyProtocol(t *testing.T) {
 
 	call(f, times(3, caller{"10.0.0.1", jumio})...)
 	wantSuspects(t, f, logs)
-	line := logs.FilterMessage("request refused").All()[0].ContextMap()
+	line := logs.FilterMessage("request rejected").All()[0].ContextMap()
 	if line["detail"] != detailNoSource || line["header_believed"] != false || line["hint"] != nil || line["address"] != "10.0.0.1" {
 		t.Errorf("logged %v", line)
 	}
 }
 
-// A balancer that speaks the PROXY protocol and is not declared is cut off
-// before there is a request.
+// If an undeclared balancer speaks the PROXY protocol, its connection is closed before
+// there is a request.
 func TestUndeclaredProxyOfTheProxyProtocol(t *testing.T) {
 	f, logs := newFilter(t, Config{}, nil)
 	for range suspectAfter {
 		if err := f.checkProxySender(&net.TCPAddr{IP: net.ParseIP("172.16.0.5"), Port: 1}); err == nil {
-			t.Fatal("not cut off")
+			t.Fatal("not closed")
 		}
 	}
 	wantSuspects(t, f, logs, "172.16.0.5")
@@ -236,7 +235,7 @@ func TestSuspicionsAreBounded(t *testing.T) {
 	if n := logs.FilterMessage(suspected).Len(); n != maxSuspects {
 		t.Errorf("%d lines, want %d", n, maxSuspects)
 	}
-	// What could not be said is said as soon as it may be.
+	// A suppressed line is logged as soon as the limit allows.
 	c.advance(suspicionLines)
 	call(f, caller{"172.16.0.5", ""})
 	wantSuspects(t, f, logs, "172.16.0.5")

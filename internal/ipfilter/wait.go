@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// awaitAddress waits until a list allows addr, the refresh under way ends, or the
-// request has waited long enough. It says whether addr is allowed then.
+// awaitAddress waits until a list allows addr, the refresh in progress ends, or
+// the request has waited long enough. It reports whether addr is then allowed.
 func (f *Filter) awaitAddress(ctx context.Context, addr netip.Addr) bool {
 	refresh := f.join(addr)
 	if refresh == nil {
@@ -33,10 +33,10 @@ func (f *Filter) awaitAddress(ctx context.Context, addr netip.Addr) bool {
 	return f.list.Load().allows(addr, f.now())
 }
 
-// join returns the refresh under way or wakes Run for one. It returns nil when
-// none may be had: no host names, too soon after the last one, or Run has ended.
-// It is also nil when a refresh that has just ended made addr known: that must
-// not cost the one refresh of the next 10 s.
+// join returns the refresh in progress, or wakes Run for one. It returns nil if
+// there are no host names, the last refresh was too recent, or Run has ended; and
+// also if a refresh that has just ended made addr known, because that must not use
+// up the one refresh of the next 10 s.
 func (f *Filter) join(addr netip.Addr) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,37 +47,41 @@ func (f *Filter) join(addr netip.Addr) <-chan struct{} {
 	if len(f.hosts) == 0 || f.stopped || f.list.Load().allows(addr, now) || !f.misses.AllowN(now, 1) {
 		return nil
 	}
-	f.current = make(chan struct{})
-	f.wanted <- struct{}{}
+	f.wake()
 	return f.current
 }
 
-// Refresh wakes Run for a refresh, which also reads the memory if that has not
-// been possible yet.
+// Refresh wakes Run for a refresh, which also reads the memory if that was not
+// possible before.
 func (f *Filter) Refresh() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.current == nil && len(f.hosts) > 0 && !f.stopped {
-		f.current = make(chan struct{})
-		f.wanted <- struct{}{}
+		f.wake()
 	}
 }
 
-// begin marks a refresh as under way; requests join it from here on.
+// wake has Run begin a refresh; f.mu is held, and none is in progress.
+func (f *Filter) wake() {
+	f.current = make(chan struct{})
+	f.wanted <- struct{}{}
+}
+
+// begin marks a refresh as in progress; from now on, requests join it.
 func (f *Filter) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.current == nil {
 		f.current = make(chan struct{})
 	}
-	// This refresh is also the one that a request may have asked for.
+	// If a request has asked for a refresh, this is it.
 	select {
 	case <-f.wanted:
 	default:
 	}
 }
 
-// end lets the requests go that wait for the refresh.
+// end releases the requests that wait for the refresh.
 func (f *Filter) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,7 +91,7 @@ func (f *Filter) end() {
 	}
 }
 
-// stop ends all waiting for good.
+// stop releases all requests, for good.
 func (f *Filter) stop() {
 	f.mu.Lock()
 	f.stopped = true

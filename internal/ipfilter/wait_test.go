@@ -23,7 +23,7 @@ func TestNewAddressWorksFromItsFirstRequest(t *testing.T) {
 	eventually(t, "end of the first refresh", func() bool { return !refreshing(f) })
 	server.set(dns.TypeA, modeAnswer, oldV4, newV4)
 	if d := check(f, newV4); !d.Allowed {
-		t.Errorf("refused: %+v", d)
+		t.Errorf("rejected: %+v", d)
 	}
 }
 
@@ -34,14 +34,14 @@ func TestAddressThatJustBecameKnownCostsNoRefresh(t *testing.T) {
 	f, _ := dnsFilter(t, server, nil)
 	f.refresh(t.Context())
 	if !f.awaitAddress(t.Context(), addrs(oldV4)[0]) {
-		t.Error("refused")
+		t.Error("rejected")
 	}
 	if len(f.wanted) != 0 || f.current != nil {
 		t.Error("another refresh was asked for")
 	}
 }
 
-// A good A record is in force at once, though the AAAA question is never answered.
+// A good A record takes effect at once, even if the AAAA question is never answered.
 func TestNewAddressDoesNotWaitForTheOtherFamily(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeAnswer, oldV4)
@@ -50,7 +50,7 @@ func TestNewAddressDoesNotWaitForTheOtherFamily(t *testing.T) {
 	f.maxWait = 24 * time.Hour
 	start(t, f)
 	if d := check(f, oldV4); !d.Allowed {
-		t.Errorf("refused: %+v", d)
+		t.Errorf("rejected: %+v", d)
 	}
 	if !refreshing(f) {
 		t.Error("the request waited for the whole refresh")
@@ -70,7 +70,7 @@ func startIdle(t *testing.T, f *Filter) {
 	eventually(t, "end of the first refresh", func() bool { return !refreshing(f) })
 }
 
-// waitingContext tells when its request has begun to wait.
+// waitingContext signals when its request begins to wait.
 type waitingContext struct {
 	context.Context
 	once    sync.Once
@@ -155,7 +155,7 @@ func TestDNSDownBlocksNoRequestFromAKnownAddress(t *testing.T) {
 	start(t, f)
 	eventually(t, "first look-up", func() bool { return server.count(host+". A") > 0 })
 	if d := check(f, jumio); !d.Allowed {
-		t.Errorf("built-in address refused: %+v", d)
+		t.Errorf("built-in address rejected: %+v", d)
 	}
 	if !refreshing(f) {
 		t.Error("the request waited for the refresh")
@@ -177,7 +177,7 @@ func TestRefusedRequestWaitsAShortTime(t *testing.T) {
 	}
 }
 
-// A requester that leaves is let go, and the refresh goes on for the others.
+// A client that gives up stops waiting, and the refresh goes on for the others.
 func TestRequesterLeaves(t *testing.T) {
 	server := startNameServer(t)
 	server.set(dns.TypeA, modeAnswer, oldV4)
@@ -216,14 +216,14 @@ func TestRunEndsItsWaiters(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- f.Run(ctx) }()
 	waiting := make(chan struct{})
-	refused := make(chan Decision)
+	rejected := make(chan Decision)
 	go func() {
 		r := request(newV4 + ":1")
-		refused <- f.Check(r.WithContext(&waitingContext{Context: r.Context(), waiting: func() { close(waiting) }}))
+		rejected <- f.Check(r.WithContext(&waitingContext{Context: r.Context(), waiting: func() { close(waiting) }}))
 	}()
 	<-waiting
 	cancel()
-	if d := <-refused; d.Allowed {
+	if d := <-rejected; d.Allowed {
 		t.Error("allowed without an answer")
 	}
 	if err := <-done; err != nil {

@@ -1,15 +1,14 @@
 // Package jumio is the client of the KYX Platform's Retrieval API (guide,
 // "Retrieval"): access tokens, workflow status, workflow details and images.
 //
-// One call is one attempt. It renews a refused token once and returns a result
-// or an *Error with a verdict; when to try again is the caller's business.
+// One call is one attempt. It renews a rejected token once and returns a result or
+// an *Error with a verdict; the caller decides when to try again.
 //
-// It refuses to send credentials or tokens anywhere but to the configured
-// endpoints and to https://auth.<label>.jumio.ai and
-// https://retrieval.<label>.jumio.ai of the three data centers and of those that
-// are configured with credentials: addresses are built from checked ids, an
-// href is only ever read, and redirects are not followed. It keeps nothing,
-// and shows nothing that Jumio sent in an error, a log or a label.
+// Credentials and tokens go only to the configured endpoints, and to
+// https://auth.<label>.jumio.ai and https://retrieval.<label>.jumio.ai of Jumio's
+// three data centers and of those configured with credentials: URLs are built from
+// checked ids, an href is only read, and redirects are not followed. The package
+// keeps nothing, and no error, log or label holds anything that Jumio sent.
 package jumio
 
 import (
@@ -27,30 +26,9 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-)
 
-// The statuses of a workflow execution (guide, "Callback Parameters" and "Get
-// Status"; ACQUISITION_STARTED is known from integrations).
-const (
-	StatusInitiated          = "INITIATED"
-	StatusAcquisitionStarted = "ACQUISITION_STARTED"
-	StatusAcquired           = "ACQUIRED"
-	StatusProcessed          = "PROCESSED"
-	StatusSessionExpired     = "SESSION_EXPIRED"
-	StatusTokenExpired       = "TOKEN_EXPIRED"
+	"callbackd/internal/callback"
 )
-
-// FinalStatus tells whether a status is the last one, and whether it is known
-// at all.
-func FinalStatus(status string) (final, known bool) {
-	switch status {
-	case StatusProcessed, StatusSessionExpired, StatusTokenExpired:
-		return true, true
-	case StatusInitiated, StatusAcquisitionStarted, StatusAcquired:
-		return false, true
-	}
-	return false, false
-}
 
 // Limits of what is read into memory besides images.
 const (
@@ -58,8 +36,8 @@ const (
 	smallLimit   = 1 << 20
 )
 
-// What the guide's "Request Headers" ask of every retrieval. Images are asked
-// for by their types first, and by the guide's one after them.
+// The Accept headers. The guide's "Request Headers" want application/json of every
+// retrieval; for images it comes last, after their own types.
 const (
 	acceptJSON  = "application/json"
 	acceptImage = "image/jpeg, image/png, application/octet-stream;q=0.9, application/json;q=0.5"
@@ -79,7 +57,7 @@ type Client struct {
 	metrics   *Metrics
 }
 
-// New checks cfg and makes a client; it connects nowhere yet.
+// New checks cfg and makes a client. It opens no connection.
 func New(cfg Config, log *zap.Logger, m *Metrics) (*Client, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("jumio client: %w", err)
@@ -102,62 +80,52 @@ func New(cfg Config, log *zap.Logger, m *Metrics) (*Client, error) {
 		log:       log,
 		metrics:   m,
 	}
-	// A token is fetched for all that wait for it, so no single caller's
-	// deadline holds, and it gets one of its own.
+	// All waiting callers share a token request, so it has a deadline of its own.
 	c.tokens = newTokenCache(c.fetchToken, 2*cfg.ProgressTimeout)
 	return c, nil
 }
 
-// Close ends token requests that nobody waits for any more and closes idle
-// connections. The client must not be used afterwards.
+// Close cancels token requests and closes idle connections. The client must not be
+// used afterwards.
 func (c *Client) Close() {
 	c.tokens.close()
 	c.transport.CloseIdleConnections()
 }
 
-// StatusResult is the answer of Get Status. Fields that are missing or odd are
-// empty.
+// StatusResult is the response of Get Status. Missing and malformed fields are empty.
 type StatusResult struct {
 	Status        string
 	AccountID     string
 	DefinitionKey string
 }
 
-// Status asks for the status of a workflow execution (guide, "Get Status").
-// An answer about another workflow execution or account is an error with
-// CodeDetailsMismatch. Errors are of type *Error.
+// Status gets the status of a workflow execution (guide, "Get Status"). A response
+// about another workflow execution or account is an error with CodeDetailsMismatch.
+// Errors are of type *Error.
 func (c *Client) Status(ctx context.Context, w Workflow) (*StatusResult, error) {
 	body, err := c.getWorkflow(ctx, EndpointStatus, w, "/status", smallLimit)
 	if err != nil {
 		return nil, err
 	}
-	var execution workflow
-	var accountID string
-	eachMember(gjson.ParseBytes(body), func(name string, value gjson.Result) {
-		switch name {
-		case "workflowExecution":
-			execution = readWorkflow(value)
-		case "account":
-			accountID = readID(value)
-		}
-	})
+	var object, account gjson.Result
+	readMembers(gjson.ParseBytes(body), member{"workflowExecution", &object}, member{"account", &account})
+	execution, accountID := readWorkflow(object), readID(account)
 	if err := checkSubject(EndpointStatus, w, execution.id, accountID); err != nil {
 		return nil, err
 	}
 	return &StatusResult{Status: execution.status, AccountID: accountID, DefinitionKey: execution.definitionKey}, nil
 }
 
-// Details gets the details of a workflow execution (guide, "Get Workflow
-// Details"), byte for byte; they are known to be a JSON object of at most
-// 32 MiB. Errors are of type *Error.
+// Details gets the details of a workflow execution (guide, "Get Workflow Details"),
+// byte for byte: a JSON object of at most 32 MiB. Errors are of type *Error.
 func (c *Client) Details(ctx context.Context, w Workflow) ([]byte, error) {
 	return c.getWorkflow(ctx, EndpointDetails, w, "", detailsLimit)
 }
 
-// getWorkflow gets the JSON object at a workflow execution's address.
+// getWorkflow gets the JSON object at a workflow execution's URL.
 func (c *Client) getWorkflow(ctx context.Context, endpoint string, w Workflow, suffix string, limit int64) ([]byte, error) {
-	if !validID(w.ID) || (w.AccountID != "" && !validID(w.AccountID)) {
-		return nil, failure(endpoint, CodeInvalidID, "no address can be built from these ids")
+	if !callback.ValidID(w.ID) || (w.AccountID != "" && !callback.ValidID(w.AccountID)) {
+		return nil, failure(endpoint, CodeInvalidID, "no URL can be built from these ids")
 	}
 	path := "/api/v1/"
 	if w.AccountID != "" {
@@ -198,20 +166,20 @@ func isJSONObject(body []byte) bool {
 // renewalKey is the context key of an attempt's one renewal.
 type renewalKey struct{}
 
-// WithAttempt returns a context for all requests of one attempt: together they
-// may renew a refused token once. Without it, every request may.
+// WithAttempt returns a context for all requests of one attempt: together they may
+// renew a rejected token once. Without it, each request may.
 func WithAttempt(ctx context.Context) context.Context {
 	return context.WithValue(ctx, renewalKey{}, new(atomic.Bool))
 }
 
-// mayRenew tells whether a 401 may still be answered with a new token.
+// mayRenew tells whether the attempt may still get a new token after a 401.
 func mayRenew(ctx context.Context) bool {
 	spent, inAttempt := ctx.Value(renewalKey{}).(*atomic.Bool)
 	return !inAttempt || spent.CompareAndSwap(false, true)
 }
 
-// get makes one GET request to a data center's retrieval endpoint, and a second
-// one with a new token if the first is answered 401.
+// get makes one GET request to a data center's retrieval endpoint, and a second one
+// with a new token if the first gets 401.
 func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept string, read func(*http.Response) error) error {
 	t, err := c.cfg.target(dataCenter)
 	if err != nil {
@@ -223,7 +191,7 @@ func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept str
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.retrievalOrigin+path, nil)
 		if err != nil {
-			return failure(endpoint, CodeInvalidID, "no address can be built")
+			return failure(endpoint, CodeInvalidID, "no URL can be built")
 		}
 		req.Header.Set("Accept", accept)
 		req.Header.Set("Content-Type", acceptJSON) // the guide demands it of every retrieval
@@ -248,12 +216,12 @@ func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept str
 		if resent > 0 || !mayRenew(ctx) {
 			return err
 		}
-		c.log.Debug("jumio access token refused, renewing", zap.String("endpoint", endpoint))
+		c.log.Debug("jumio access token rejected, renewing", zap.String("endpoint", endpoint))
 	}
 }
 
-// do sends one request, hands a 200 to read, and records the outcome. resent is
-// how often the same was sent before. Errors are of type *Error.
+// do sends one request, passes a 200 to read, and records the outcome. resent is how
+// often the request was sent before. Errors are of type *Error.
 func (c *Client) do(req *http.Request, endpoint string, resent int, read func(*http.Response) error) error {
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	start := time.Now()
@@ -276,20 +244,19 @@ func (c *Client) exchange(req *http.Request, endpoint string, read func(*http.Re
 		return statusError(endpoint, resp.StatusCode, resp.Header)
 	}
 	err = read(resp)
-	var e *Error
-	if err != nil && !errors.As(err, &e) {
-		return transportError(req.Context(), endpoint, err)
+	if _, judged := errors.AsType[*Error](err); err == nil || judged {
+		return err
 	}
-	return err
+	return transportError(req.Context(), endpoint, err)
 }
 
 func isUnauthorized(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Code == CodeUnauthorized
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == CodeUnauthorized
 }
 
-// waitError is the verdict when the caller's context ends, or is bound to end,
-// before a request could be made.
+// waitError is the error when the caller's context ends, or will end, before the
+// request can be made.
 func waitError(ctx context.Context, endpoint string) *Error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &Error{Code: CodeCanceled, Endpoint: endpoint, Err: context.Canceled}

@@ -11,36 +11,33 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Config is what a Client needs to know.
+// Config is a Client's settings.
 type Config struct {
-	// Credentials hold for those of DataCenters without their own; may be empty.
+	// Credentials are for Jumio's data centers without their own; may be empty.
 	Credentials Credentials
-	// DataCenter holds the credentials of single data centers by their label,
-	// for example "amer-1". A label that is none of DataCenters becomes trusted
-	// by them.
+	// DataCenter holds the credentials of single data centers by label, such as
+	// "amer-1". A label that is not one of Jumio's becomes trusted.
 	DataCenter map[string]Credentials
 	// Basic sends the credentials themselves instead of a bearer token.
 	Basic bool
-	// UserAgent is "YourCompany YourApp/v1.0"; Jumio refuses requests without.
+	// UserAgent is "YourCompany YourApp/v1.0"; Jumio rejects requests without it.
 	UserAgent string
-	// TokenURL and RetrievalURL are scheme and host (and port) of a private or
-	// test endpoint, to which the requests for every data center go. Nil: the
-	// data center's own, https://auth.<label>.jumio.ai and
-	// https://retrieval.<label>.jumio.ai.
+	// TokenURL and RetrievalURL are the scheme and host (and port) of a private or
+	// test endpoint for every data center. Nil means the data center's own,
+	// https://auth.<label>.jumio.ai and https://retrieval.<label>.jumio.ai.
 	TokenURL, RetrievalURL *url.URL
-	// RPS is the most retrieval requests a second; token requests do not count.
+	// RPS is the maximum number of retrieval requests a second; token requests do
+	// not count.
 	RPS float64
-	// MaxImageBytes is the size of the largest image.
+	// MaxImageBytes is the size limit of an image.
 	MaxImageBytes int64
-	// ProgressTimeout ends a request after that long without progress.
+	// ProgressTimeout ends a request that makes no progress for that long.
 	ProgressTimeout time.Duration
-	// Tracer gets a span for each request; nil for none. Jumio is told nothing
-	// of it.
+	// Tracer gets a span for each request; nil for none. Jumio learns nothing of it.
 	Tracer trace.Tracer
 }
 
-// maxImageLimit is the largest value that Postgres stores, and so the largest
-// MaxImageBytes.
+// maxImageLimit is the largest value that Postgres can store.
 const maxImageLimit = 1 << 30
 
 var userAgentPattern = regexp.MustCompile(`^[!-~][ -~]*$`)
@@ -59,7 +56,7 @@ func (cfg Config) check() error {
 	}
 	for label, credentials := range cfg.DataCenter {
 		if !validLabel(label) {
-			bad("data center %q is no label such as amer-1", label)
+			bad("data center %q is not a label such as amer-1", label)
 		}
 		if err := credentials.check(); err != nil {
 			bad("credentials of %s: %w", label, err)
@@ -87,22 +84,17 @@ func (cfg Config) check() error {
 }
 
 func checkEndpoint(u *url.URL) error {
-	switch {
-	case u == nil:
+	if u == nil {
 		return nil
-	case u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("the scheme is not http or https")
-	case u.Hostname() == "":
-		return errors.New("the host is missing")
-	case u.User != nil:
-		return errors.New("user information does not belong there")
-	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-		return errors.New("only scheme, host and port belong there")
+	}
+	bare := url.URL{Scheme: u.Scheme, Host: u.Host}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.TrimSuffix(u.String(), "/") != bare.String() {
+		return errors.New("want the scheme http or https, a host and a port only")
 	}
 	return nil
 }
 
-// origin gives scheme and host of a configured endpoint, "" if there is none.
+// origin gives a configured endpoint's scheme and host, or "".
 func origin(u *url.URL) string {
 	if u == nil {
 		return ""
@@ -110,7 +102,7 @@ func origin(u *url.URL) string {
 	return u.Scheme + "://" + strings.ToLower(u.Host)
 }
 
-// target is where one data center's requests go, and as whom.
+// target is where one data center's requests go, and with which credentials.
 type target struct {
 	tokenOrigin     string
 	retrievalOrigin string
@@ -125,10 +117,10 @@ func (cfg *Config) target(dataCenter string) (target, error) {
 	}
 	switch {
 	case dataCenter != "" && !cfg.trusts(dataCenter):
-		return target{}, errors.New("not a data center of Jumio's, nor one with credentials of its own")
+		return target{}, errors.New("neither one of Jumio's data centers nor one with credentials of its own")
 	case dataCenter == "" && credentials == (Credentials{}):
 		if len(cfg.DataCenter) != 1 {
-			return target{}, errors.New("the data center is not known, and there are credentials of several")
+			return target{}, errors.New("the data center is unknown, and there are credentials for several")
 		}
 		for label, only := range cfg.DataCenter {
 			dataCenter, credentials = label, only
@@ -143,7 +135,7 @@ func (cfg *Config) target(dataCenter string) (target, error) {
 	}
 	needed := t.retrievalOrigin == "" || (t.tokenOrigin == "" && !cfg.Basic)
 	if needed && dataCenter == "" {
-		return target{}, errors.New("the data center is not known, and no endpoint is configured")
+		return target{}, errors.New("the data center is unknown, and no endpoint is configured")
 	}
 	if t.tokenOrigin == "" {
 		t.tokenOrigin = "https://auth." + dataCenter + ".jumio.ai"

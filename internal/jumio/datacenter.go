@@ -8,22 +8,22 @@ import (
 // dataCenters are in the order of the guide's "Access Token URL".
 var dataCenters = []string{"amer-1", "emea-1", "apac-1"}
 
-// DataCenters gives the labels of Jumio's data centers as they stand in its host
-// names (guide, "Access Token URL").
+// DataCenters gives the labels of Jumio's data centers, as in its host names (guide,
+// "Access Token URL").
 func DataCenters() []string { return slices.Clone(dataCenters) }
 
-// trusts tells whether credentials may be sent to a data center: it is one of
-// Jumio's, or somebody has configured it. A callback's href may name any label.
+// trusts tells whether a data center may get credentials: one of Jumio's, or a
+// configured one. A callback's href may name any label.
 func (cfg *Config) trusts(dataCenter string) bool {
 	_, configured := cfg.DataCenter[dataCenter]
 	return configured || slices.Contains(dataCenters, dataCenter)
 }
 
 // KnownDataCenters gives the data centers that the client has credentials for:
-// Jumio's in the order of DataCenters, then others by name. The default
-// credentials hold for all of Jumio's. Where several lead to the same endpoint
-// with the same credentials, as with a configured RetrievalURL, only the first
-// is there; "" stands for a configured endpoint with the default credentials.
+// Jumio's in the guide's order, then others by name. The default credentials
+// are for all of Jumio's. If several share an endpoint and credentials, as with a
+// configured RetrievalURL, only the first is listed; "" is a configured endpoint with
+// the default credentials.
 func (c *Client) KnownDataCenters() []string {
 	type place struct {
 		origin      string

@@ -9,9 +9,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"callbackd/internal/callback"
 )
 
-// Limits of what is read of the details. Jumio sends less than thirty parts.
+// Limits on what is read of the details. Jumio sends fewer than thirty parts.
 const (
 	maxParts        = 500
 	maxCredentials  = 1000
@@ -20,9 +22,8 @@ const (
 	maxText = 4096
 )
 
-// Details is what a retrieval needs to know of a workflow execution's details.
-// Fields that are missing or odd are empty; odd is also a text of more than
-// 4,096 characters.
+// Details is what a retrieval needs of a workflow execution's details. Missing and
+// malformed fields are empty, and so are texts of more than 4,096 characters.
 type Details struct {
 	WorkflowID                string
 	Status                    string
@@ -30,16 +31,15 @@ type Details struct {
 	DefinitionKey             string
 	UserReference             string
 	CustomerInternalReference string
-	// Parts are the images to get, each credential and classifier once, in
-	// Jumio's order.
+	// Parts are the images to get, in Jumio's order, one for each credential and
+	// classifier.
 	Parts []Part
-	// Missing are the parts that the details name and no address can be built
-	// for. Beyond 500 parts, or 1,000 credentials, the last element stands for
-	// all further ones.
+	// Missing are the parts that no URL can be built for. Beyond 500 parts, or 1,000
+	// credentials, the last element stands for all others.
 	Missing []MissingPart
 }
 
-// MissingCount is the number of parts that cannot be asked for.
+// MissingCount is the number of parts that cannot be requested.
 func (d *Details) MissingCount() int {
 	n := 0
 	for _, m := range d.Missing {
@@ -48,41 +48,31 @@ func (d *Details) MissingCount() int {
 	return n
 }
 
-// MissingPart is a part that cannot be asked for. Of its ids, those are empty
-// that are missing or not valid.
+// MissingPart is a part that cannot be requested. Its missing and invalid ids are
+// empty.
 type MissingPart struct {
 	Part
 	// Reason is one of a few fixed texts.
 	Reason string
-	// Count is 1, or for parts over the limits their number.
+	// Count is 1, or the number of parts over the limits.
 	Count int
 }
 
-// ParseDetails reads the details of w. What is missing, or of another JSON type
-// than the guide says, is taken as absent and is never an error. Errors are of
-// type *Error: CodeInvalidJSON for what is not a JSON object, and
+// ParseDetails reads the details of w (guide, "Get Workflow Details"). A missing field,
+// or one whose JSON type is not the guide's, counts as absent and is not an error.
+// Errors are of type *Error: CodeInvalidJSON for anything but a JSON object, and
 // CodeDetailsMismatch.
 //
-// Parts come from credentials[].parts[] and from validFaceMapForAuthentication
-// in any capability, which may name a credential of another workflow. A part's
-// ids are those of its href, if that is trusted, else those of the JSON.
+// Parts come from credentials[].parts[] and from validFaceMapForAuthentication in any
+// capability, which may name a credential of another workflow. A part's ids are those
+// in its href if that is trusted, or else those in the JSON.
 func (c *Client) ParseDetails(body []byte, w Workflow) (*Details, error) {
 	if !isJSONObject(body) {
 		return nil, notJSONObject(EndpointDetails)
 	}
 	var workflowObject, account, credentials, capabilities gjson.Result
-	eachMember(gjson.ParseBytes(body), func(name string, value gjson.Result) {
-		switch name {
-		case "workflow":
-			workflowObject = value
-		case "account":
-			account = value
-		case "credentials":
-			credentials = value
-		case "capabilities":
-			capabilities = value
-		}
-	})
+	readMembers(gjson.ParseBytes(body), member{"workflow", &workflowObject}, member{"account", &account},
+		member{"credentials", &credentials}, member{"capabilities", &capabilities})
 	workflow := readWorkflow(workflowObject)
 	d := &Details{
 		WorkflowID:                workflow.id,
@@ -102,15 +92,14 @@ func (c *Client) ParseDetails(body []byte, w Workflow) (*Details, error) {
 	return d, nil
 }
 
-// checkSubject reports an answer that names another workflow execution or
-// account than was asked for. The case of the letters, which is of no meaning in
-// a UUID, is ignored.
+// checkSubject reports a response about another workflow execution or account than w's.
+// It ignores case, which means nothing in a UUID.
 func checkSubject(endpoint string, w Workflow, workflowID, accountID string) error {
 	switch {
 	case workflowID != "" && !strings.EqualFold(workflowID, w.ID):
-		return contentError(endpoint, CodeDetailsMismatch, "the answer is about another workflow execution")
+		return contentError(endpoint, CodeDetailsMismatch, "the response is about another workflow execution")
 	case accountID != "" && w.AccountID != "" && !strings.EqualFold(accountID, w.AccountID):
-		return contentError(endpoint, CodeDetailsMismatch, "the answer is about another account")
+		return contentError(endpoint, CodeDetailsMismatch, "the response is about another account")
 	}
 	return nil
 }
@@ -119,19 +108,19 @@ func checkSubject(endpoint string, w Workflow, workflowID, accountID string) err
 type partList struct {
 	client    *Client
 	accountID string
-	// categories are those of the workflow's credentials, by their ids.
+	// categories are those of the workflow's credentials, by id.
 	categories map[string]string
-	// facemapID is the workflow's facemap credential if there is exactly one.
+	// facemapID is the workflow's facemap credential, if there is exactly one.
 	facemapID string
 
 	parts   []Part
 	missing []MissingPart
-	read    int // parts that were read, duplicates included
-	over    int // parts over the limits, which were not
+	read    int // parts read, including duplicates
+	over    int // parts over the limits, which were not read
 }
 
-// hasRoom tells whether one more part may be read, and counts it. The limit
-// bounds add, which compares each part with all before.
+// hasRoom tells whether one more part may be read, and counts it. The limit bounds add,
+// which compares each part with all others.
 func (l *partList) hasRoom() bool {
 	if l.read == maxParts {
 		l.over++
@@ -163,25 +152,18 @@ func (l *partList) addPart(from credential, object gjson.Result) {
 	if !l.hasRoom() {
 		return
 	}
-	var href, classifier string
-	eachMember(object, func(name string, value gjson.Result) {
-		switch name {
-		case "href":
-			href = readText(value)
-		case "classifier":
-			classifier = readText(value)
-		}
-	})
-	part, err := l.client.parsePartHref(href)
+	var href, classifier gjson.Result
+	readMembers(object, member{"href", &href}, member{"classifier", &classifier})
+	part, err := l.client.parsePartHref(readText(href))
 	if err != nil {
-		part = Part{AccountID: l.accountID, CredentialID: from.id, Classifier: idOrNone(classifier)}
+		part = Part{AccountID: l.accountID, CredentialID: from.id, Classifier: readName(classifier)}
 	}
 	part.Category = from.category
 	l.add(part)
 }
 
-// addFacemaps adds the facemaps that the capabilities name, in the order of
-// their names. Capabilities over the limit come first, as they stand.
+// addFacemaps adds the facemaps that the capabilities name, in the order of the
+// capabilities' names. Those over the limit come first, unsorted.
 func (l *partList) addFacemaps(capabilities gjson.Result) {
 	byName := map[string]gjson.Result{}
 	eachMember(capabilities, func(name string, value gjson.Result) {
@@ -196,20 +178,12 @@ func (l *partList) addFacemaps(capabilities gjson.Result) {
 	}
 }
 
-// addFacemap adds the facemap that a capability names. Where its href is of no
-// use, the one facemap credential of the capability, or else of the workflow,
-// must be the one.
+// addFacemap adds the facemap that a capability names. If its href is unusable, it must
+// be the only facemap credential of the capability or else of the workflow.
 func (l *partList) addFacemap(capability gjson.Result) {
-	var href string
-	var credentials gjson.Result
-	eachMember(capability, func(name string, value gjson.Result) {
-		switch name {
-		case "validFaceMapForAuthentication":
-			href = readText(value)
-		case "credentials":
-			credentials = value
-		}
-	})
+	var facemapHref, credentials gjson.Result
+	readMembers(capability, member{"validFaceMapForAuthentication", &facemapHref}, member{"credentials", &credentials})
+	href := readText(facemapHref)
 	if href == "" || !l.hasRoom() {
 		return
 	}
@@ -225,7 +199,7 @@ func (l *partList) addFacemap(capability gjson.Result) {
 func (l *partList) add(part Part) {
 	reason := ""
 	switch {
-	case !validID(part.AccountID):
+	case !callback.ValidID(part.AccountID):
 		part.AccountID, reason = "", "no account id"
 	case part.CredentialID == "":
 		reason = "no credential id"
@@ -249,8 +223,8 @@ func (l *partList) has(part Part) bool {
 	})
 }
 
-// missingParts gives what is missing in the end: an href further down may have
-// led to a part whose ids were missing.
+// missingParts gives what is missing in the end: a later href may have led to a part
+// whose ids were missing.
 func (l *partList) missingParts() []MissingPart {
 	missing := slices.DeleteFunc(l.missing, func(m MissingPart) bool {
 		return m.CredentialID != "" && l.has(m.Part)
@@ -268,21 +242,13 @@ type credential struct {
 	parts    gjson.Result
 }
 
-func readCredential(object gjson.Result) (c credential) {
-	eachMember(object, func(name string, value gjson.Result) {
-		switch name {
-		case "id":
-			c.id = idOrNone(readText(value))
-		case "category":
-			c.category = idOrNone(readText(value))
-		case "parts":
-			c.parts = value
-		}
-	})
-	return c
+func readCredential(object gjson.Result) credential {
+	var id, category, parts gjson.Result
+	readMembers(object, member{"id", &id}, member{"category", &category}, member{"parts", &parts})
+	return credential{readName(id), readName(category), parts}
 }
 
-// onlyFacemap gives the id of the facemap credential if there is exactly one.
+// onlyFacemap gives the id of the facemap credential, if there is exactly one.
 func onlyFacemap(credentials gjson.Result) string {
 	id, several := "", false
 	eachObject(credentials, func(object gjson.Result) {
@@ -297,48 +263,50 @@ func onlyFacemap(credentials gjson.Result) string {
 	return id
 }
 
-// workflow is the object of that name in the details, and workflowExecution in
-// a status.
+// workflow is that object of the details, and workflowExecution of a status.
 type workflow struct {
 	id, status, definitionKey, userReference, customerInternalReference string
 }
 
-func readWorkflow(object gjson.Result) (w workflow) {
-	eachMember(object, func(name string, value gjson.Result) {
-		switch name {
-		case "id":
-			w.id = idOrNone(readText(value))
-		case "status":
-			w.status = readText(value)
-		case "definitionKey":
-			w.definitionKey = readText(value)
-			if value.Type == gjson.Number && len(value.Raw) <= maxText { // it may be a number
-				w.definitionKey = strings.Clone(value.Raw)
-			}
-		case "userReference":
-			w.userReference = readText(value)
-		case "customerInternalReference":
-			w.customerInternalReference = readText(value)
-		}
-	})
+func readWorkflow(object gjson.Result) workflow {
+	var id, status, key, user, customer gjson.Result
+	readMembers(object, member{"id", &id}, member{"status", &status}, member{"definitionKey", &key},
+		member{"userReference", &user}, member{"customerInternalReference", &customer})
+	w := workflow{readName(id), readText(status), readText(key), readText(user), readText(customer)}
+	if key.Type == gjson.Number && len(key.Raw) <= maxText { // it may be a number
+		w.definitionKey = strings.Clone(key.Raw)
+	}
 	return w
 }
 
 // readID reads the id of an object.
-func readID(object gjson.Result) (id string) {
-	eachMember(object, func(name string, value gjson.Result) {
-		if name == "id" {
-			id = idOrNone(readText(value))
-		}
-	})
-	return id
+func readID(object gjson.Result) string {
+	var id gjson.Result
+	readMembers(object, member{"id", &id})
+	return readName(id)
 }
 
-// eachMember visits an object's members in their order, so that of duplicates
-// the last one holds. What is no object has none. Names are compared exactly by
-// read: no struct is filled, because encoding/json ignores case, and the views
-// do not. gjson keeps no copies: a document of 32 MiB may be of nothing but
-// members. It takes valid JSON only.
+// member is a member of an object, and where its value goes.
+type member struct {
+	name string
+	to   *gjson.Result
+}
+
+// readMembers reads some of an object's members.
+func readMembers(object gjson.Result, wanted ...member) {
+	eachMember(object, func(name string, value gjson.Result) {
+		for _, m := range wanted {
+			if m.name == name {
+				*m.to = value
+			}
+		}
+	})
+}
+
+// eachMember visits an object's members in order, so that the last duplicate wins.
+// Anything but an object has none. It does not fill a struct, because encoding/json
+// ignores the case of names, and the views do not. gjson makes no copies, so a 32 MiB
+// document of nothing but members is harmless. It needs valid JSON.
 func eachMember(object gjson.Result, read func(name string, value gjson.Result)) {
 	if object.IsObject() {
 		object.ForEach(func(name, value gjson.Result) bool {
@@ -348,7 +316,7 @@ func eachMember(object gjson.Result, read func(name string, value gjson.Result))
 	}
 }
 
-// eachObject visits the objects of an array, or a single object as the only one.
+// eachObject visits the objects in an array, or a single object.
 func eachObject(value gjson.Result, read func(object gjson.Result)) {
 	switch {
 	case value.IsObject():
@@ -363,9 +331,9 @@ func eachObject(value gjson.Result, read func(object gjson.Result)) {
 	}
 }
 
-// readText reads a string as encoding/json does; anything else is "", and so is
-// one that is too long. Postgres stores no NUL in text, so it becomes U+FFFD, as
-// invalid UTF-8 does. The text is a copy, which does not keep the document.
+// readText reads a string as encoding/json does; anything else is "", and so is a
+// string that is too long. NUL, which Postgres cannot store in text, becomes U+FFFD,
+// like invalid UTF-8. The text is a copy, which does not keep the document in memory.
 func readText(value gjson.Result) string {
 	// A character is at most two escapes of six bytes.
 	if value.Type != gjson.String || len(value.Raw) > 2+12*maxText {
@@ -386,8 +354,9 @@ func readText(value gjson.Result) string {
 	return strings.Clone(s)
 }
 
-func idOrNone(s string) string {
-	if validID(s) {
+// readName reads a text with the syntax of an id; anything else is "".
+func readName(value gjson.Result) string {
+	if s := readText(value); callback.ValidID(s) {
 		return s
 	}
 	return ""

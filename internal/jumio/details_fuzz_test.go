@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"callbackd/internal/callback"
 )
 
 // at follows names through decoded JSON objects, matched exactly; nil for none.
@@ -61,7 +63,7 @@ func FuzzParseDetails(f *testing.F) {
 		in.UseNumber()
 		decodeErr := in.Decode(&tree)
 		_, isObject := tree.(map[string]any)
-		account, id := idOrNone(text(at(tree, "account", "id"))), idOrNone(text(at(tree, "workflow", "id")))
+		account, id := validOrNone(text(at(tree, "account", "id"))), validOrNone(text(at(tree, "workflow", "id")))
 		code := ""
 		if whole := decodeErr == nil && strings.Trim(body[in.InputOffset():], " \t\r\n") == ""; !whole || !isObject {
 			code = CodeInvalidJSON
@@ -99,7 +101,7 @@ func FuzzParseDetails(f *testing.F) {
 		}
 		listed := map[string]int{}
 		for _, p := range d.Parts {
-			if !validID(p.AccountID) || !validID(p.CredentialID) || !validID(p.Classifier) {
+			if !callback.ValidID(p.AccountID) || !callback.ValidID(p.CredentialID) || !callback.ValidID(p.Classifier) {
 				t.Errorf("part %+v cannot be asked for", p)
 			}
 			listed[p.CredentialID+"/"+p.Classifier]++
@@ -112,10 +114,17 @@ func FuzzParseDetails(f *testing.F) {
 		for _, credential := range elements(at(tree, "credentials")) {
 			for _, part := range elements(at(credential, "parts")) {
 				id, classifier := text(at(credential, "id")), text(at(part, "classifier"))
-				if validID(id) && validID(classifier) && text(at(part, "href")) == "" && listed[id+"/"+classifier] == 0 {
+				if callback.ValidID(id) && callback.ValidID(classifier) && text(at(part, "href")) == "" && listed[id+"/"+classifier] == 0 {
 					t.Errorf("part %s/%s is not listed: %+v", id, classifier, d.Parts)
 				}
 			}
 		}
 	})
+}
+
+func validOrNone(id string) string {
+	if callback.ValidID(id) {
+		return id
+	}
+	return ""
 }

@@ -8,15 +8,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// The values of Error.Code. A token request that was made and failed has them
-// with "token_" before, token_unauthorized for example.
+// The values of Error.Code. A token request that failed has the prefix "token_", for
+// example token_unauthorized.
 const (
-	// Answers other than 200.
+	// A response other than 200.
 	CodeBadRequest       = "bad_request"       // 400
 	CodeUnauthorized     = "unauthorized"      // 401, also with a new token
 	CodeForbidden        = "forbidden"         // 403
@@ -26,24 +27,24 @@ const (
 	CodeRedirected       = "redirected"        // 3xx, never followed
 	CodeUnexpectedStatus = "unexpected_status" // any other
 
-	// No answer, or not all of it.
+	// No response, or only part of it.
 	CodeTimeout          = "timeout"           // no progress for Config.ProgressTimeout, the caller's deadline, or 408
 	CodeConnectionFailed = "connection_failed" // DNS, connect, TLS, or a connection that broke
 	CodeCanceled         = "canceled"          // the caller's context ended; Jumio is not to blame
 
-	// A 200 that is of no use.
-	CodeInvalidJSON     = "invalid_json"      // not a JSON object; a token answer without a usable token
+	// A 200 that cannot be used.
+	CodeInvalidJSON     = "invalid_json"      // not a JSON object, or a token response without a usable token
 	CodeDetailsTooLarge = "details_too_large" // over 32 MiB
 	CodeDetailsMismatch = "details_mismatch"  // details, or a status, of another workflow execution or account
 	CodeImageEmpty      = "image_empty"       // 0 bytes
 	CodeImageTruncated  = "image_truncated"   // ends before its Content-Length or its end marker
-	CodeImageType       = "image_type"        // neither JPEG nor PNG, or a facemap of a type not known; or content that contradicts its type
+	CodeImageType       = "image_type"        // neither JPEG nor PNG, a facemap of an unknown type, or content that contradicts its type
 	CodeImageBroken     = "image_broken"      // JPEG or PNG with an unreadable header, over 100,000 pixels a side or a gigapixel
 	CodeImageTooLarge   = "image_too_large"   // over Config.MaxImageBytes
 
 	// No request was made.
-	CodeNoDataCenter = "no_data_center" // the data center, or its credentials, are not known
-	CodeInvalidID    = "invalid_id"     // an id that no address can be built from
+	CodeNoDataCenter = "no_data_center" // the data center or its credentials are unknown
+	CodeInvalidID    = "invalid_id"     // no URL can be built from an id
 )
 
 // The values of Error.Endpoint and of the label endpoint.
@@ -58,29 +59,29 @@ const (
 type Verdict int
 
 const (
-	// EndAttempt means that the next request would fare alike: make the next attempt.
+	// EndAttempt means that the next request would fail too: wait for the next attempt.
 	EndAttempt Verdict = iota
-	// SkipPart means that only this image failed: go on with the others.
+	// SkipPart means that only this image failed: continue with the others.
 	SkipPart
 )
 
-// Error is the outcome of a request that failed. Its text is safe to store and
-// to log: no id, no URL, nothing that an answer held.
+// Error is a failed request. Its text is safe to store and to log: it has no id, no
+// URL, and nothing of a response.
 type Error struct {
 	// Code is one of the constants above.
 	Code string
-	// Endpoint is where it failed; a retrieval may fail at the token already.
+	// Endpoint is where it failed; a retrieval may fail at EndpointToken.
 	Endpoint string
-	// HTTPStatus is 0 when there was no answer.
+	// HTTPStatus is 0 if there was no response.
 	HTTPStatus int
 	Verdict    Verdict
 	// RetryAfter is the wait that Jumio asked for, at most an hour; 0 if none.
 	RetryAfter time.Duration
-	// Err is the cause, where there is one that may be shown.
+	// Err is the cause, if it may be shown.
 	Err error
 }
 
-// Error gives the code, then ": " and a detail.
+// Error gives the code, ": " and details.
 func (e *Error) Error() string {
 	text := e.Code + ": " + e.Endpoint
 	if e.HTTPStatus != 0 && e.HTTPStatus != http.StatusOK {
@@ -95,12 +96,12 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// failure is an Error before a request was made.
+// failure is an Error without a request.
 func failure(endpoint, code, format string, args ...any) *Error {
 	return &Error{Code: code, Endpoint: endpoint, Err: fmt.Errorf(format, args...)}
 }
 
-// contentError is an Error about a 200's content.
+// contentError is an Error about the content of a 200.
 func contentError(endpoint, code, detail string) *Error {
 	e := &Error{Code: code, Endpoint: endpoint, HTTPStatus: http.StatusOK, Err: errors.New(detail)}
 	if endpoint == EndpointImage {
@@ -109,94 +110,81 @@ func contentError(endpoint, code, detail string) *Error {
 	return e
 }
 
-// statusError is the verdict over an answer other than 200. Of an image's
-// statuses, those that speak of the one address leave the other parts alone.
+// statusCodes are the codes of single statuses; of the others, 3xx and 5xx have one.
+var statusCodes = map[int]string{
+	http.StatusBadRequest:      CodeBadRequest,
+	http.StatusUnauthorized:    CodeUnauthorized,
+	http.StatusForbidden:       CodeForbidden,
+	http.StatusNotFound:        CodeNotFound,
+	http.StatusRequestTimeout:  CodeTimeout,
+	http.StatusTooManyRequests: CodeRateLimited,
+}
+
+// statusError is the error for a response other than 200. A status that is about the
+// URL, not about us or Jumio, skips only the one image.
 func statusError(endpoint string, status int, header http.Header) *Error {
 	e := &Error{
-		Endpoint:   endpoint,
-		HTTPStatus: status,
+		Code: statusCodes[status], Endpoint: endpoint, HTTPStatus: status,
 		RetryAfter: retryAfter(header.Get("Retry-After"), time.Now()),
 	}
-	ofAddress := false
 	switch {
-	case status == http.StatusBadRequest:
-		e.Code, ofAddress = CodeBadRequest, true
-	case status == http.StatusUnauthorized:
-		e.Code = CodeUnauthorized
-	case status == http.StatusForbidden:
-		e.Code = CodeForbidden
-	case status == http.StatusNotFound:
-		e.Code, ofAddress = CodeNotFound, true
-	case status == http.StatusRequestTimeout:
-		e.Code = CodeTimeout
-	case status == http.StatusTooManyRequests:
-		e.Code = CodeRateLimited
+	case e.Code != "":
 	case status >= 500 && status <= 599:
 		e.Code = CodeServerError
 	case status >= 300 && status <= 399:
 		e.Code = CodeRedirected
 	default:
-		e.Code, ofAddress = CodeUnexpectedStatus, true
+		e.Code = CodeUnexpectedStatus
 	}
-	if ofAddress && endpoint == EndpointImage {
+	if endpoint == EndpointImage && slices.Contains([]string{CodeBadRequest, CodeNotFound, CodeUnexpectedStatus}, e.Code) {
 		e.Verdict = SkipPart
 	}
 	return e
 }
 
-// transportError is the verdict over a request that got no answer, or whose
-// answer broke off. ctx is the caller's.
+// transportError is the error for a request that got no response, or only part of
+// one. ctx is the caller's.
 func transportError(ctx context.Context, endpoint string, err error) *Error {
-	e := &Error{Endpoint: endpoint, Code: CodeConnectionFailed}
-	var netErr net.Error
+	netErr, _ := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, errNoProgress):
-		e.Code, e.Err = CodeTimeout, errNoProgress
-	case errors.Is(ctx.Err(), context.Canceled):
-		e.Code, e.Err = CodeCanceled, context.Canceled
+		return &Error{Endpoint: endpoint, Code: CodeTimeout, Err: errNoProgress}
 	case ctx.Err() != nil:
-		e.Code, e.Err = CodeTimeout, context.DeadlineExceeded
-	case errors.As(err, &netErr) && netErr.Timeout():
-		e.Code, e.Err = CodeTimeout, showable(err)
-	default:
-		e.Err = showable(err)
+		return waitError(ctx, endpoint)
+	case netErr != nil && netErr.Timeout():
+		return &Error{Endpoint: endpoint, Code: CodeTimeout, Err: showable(err)}
 	}
-	return e
+	return &Error{Endpoint: endpoint, Code: CodeConnectionFailed, Err: showable(err)}
 }
 
-// showable picks the part of a transport's error that may be shown. The whole
-// may hold the URL, or bytes of a malformed answer, or a proxy's password.
+// showable picks the part of a transport's error that may be shown. The rest may hold
+// the URL, bytes of a malformed response, or a proxy's password.
 func showable(err error) error {
-	var (
-		dnsErr  *net.DNSError
-		opErr   *net.OpError
-		certErr *tls.CertificateVerificationError
-	)
-	switch {
-	case errors.As(err, &certErr):
-		return certErr
-	case errors.As(err, &dnsErr):
-		return dnsErr
-	case errors.As(err, &opErr):
-		return opErr
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return io.ErrUnexpectedEOF
-	case errors.Is(err, io.EOF):
-		return io.EOF
-	case errors.Is(err, http.ErrSchemeMismatch):
-		return http.ErrSchemeMismatch
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e
+	}
+	for _, known := range []error{io.ErrUnexpectedEOF, io.EOF, http.ErrSchemeMismatch} {
+		if errors.Is(err, known) {
+			return known
+		}
 	}
 	return errors.New("the HTTP exchange failed")
 }
 
-// maxRetryAfter caps what a header may ask for.
+// maxRetryAfter caps Retry-After.
 const maxRetryAfter = time.Hour
 
-// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3): seconds or
-// a date. Anything else, and the past, is no wait.
+// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3), seconds or a date.
+// The past, and anything else, is 0.
 func retryAfter(value string, now time.Time) time.Duration {
 	if value != "" && strings.Trim(value, "0123456789") == "" {
-		// ParseUint gives the greatest number for one that is out of range.
+		// For a number out of range, ParseUint gives the greatest one.
 		seconds, _ := strconv.ParseUint(value, 10, 64)
 		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}

@@ -4,15 +4,16 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+
+	"callbackd/internal/callback"
 )
 
 // Workflow names a workflow execution.
 type Workflow struct {
-	// DataCenter is the label in the callback's href, "amer-1" for example;
-	// "" if it is not known.
+	// DataCenter is the label in the callback's href, such as "amer-1", or "" if
+	// unknown.
 	DataCenter string
-	// AccountID is "" if it is not known; the short form of the address is
-	// used then.
+	// AccountID is "" if unknown; then the URL's short form is used.
 	AccountID string
 	// ID is the workflow execution's id.
 	ID string
@@ -27,87 +28,94 @@ type Part struct {
 	Classifier string
 }
 
-// IsFacemap tells whether the part is a facemap, which may be other binary data
-// than JPEG and PNG.
+// IsFacemap tells whether the part is a facemap, which may be binary data other than
+// JPEG and PNG.
 func (p Part) IsFacemap() bool {
 	return p.Classifier == facemap || p.Category == facemap
 }
 
 const facemap = "FACEMAP"
 
-// Everything that a request's address is built from matches one of these, so
-// nothing in it ever needs escaping.
+// A request's URL is built from valid ids and labels, so nothing needs escaping.
 const (
-	idExpr    = `[A-Za-z0-9_-]{1,64}`
 	labelExpr = `[a-z0-9]+(?:-[a-z0-9]+)*`
+	// labelLimit is the longest label in DNS (RFC 1035, section 2.3.4).
+	labelLimit = 63
 )
 
-// labelLimit is the longest label that DNS allows.
-const labelLimit = 63
-
 var (
-	idPattern    = regexp.MustCompile(`^` + idExpr + `$`)
 	labelPattern = regexp.MustCompile(`^` + labelExpr + `$`)
 
 	jumioOrigin  = regexp.MustCompile(`^https://retrieval\.(` + labelExpr + `)\.jumio\.ai(/.*)$`)
-	workflowPath = regexp.MustCompile(`^/api/v1/(?:accounts/(` + idExpr + `)/)?workflow-executions/(` + idExpr + `)$`)
-	accountPath  = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)$`)
-	partPath     = regexp.MustCompile(`^/api/v1/accounts/(` + idExpr + `)/credentials/(` + idExpr + `)/parts/(` + idExpr + `)$`)
+	workflowPath = regexp.MustCompile(`^/api/v1/(?:accounts/([^/]+)/)?workflow-executions/([^/]+)$`)
+	accountPath  = regexp.MustCompile(`^/api/v1/accounts/([^/]+)$`)
+	partPath     = regexp.MustCompile(`^/api/v1/accounts/([^/]+)/credentials/([^/]+)/parts/([^/]+)$`)
 )
 
-// ErrForeignHref is the reason why an href is refused: it points neither to the
-// configured endpoint nor to a trusted data center's, or not in the canonical
-// form. The text holds nothing of the href.
+// ErrForeignHref rejects an href that leads neither to the configured endpoint nor to
+// a trusted data center, or is not in the canonical form. The text holds nothing of
+// the href.
 var ErrForeignHref = errors.New("not the href of a known retrieval endpoint")
 
-func validID(s string) bool    { return idPattern.MatchString(s) }
 func validLabel(s string) bool { return len(s) <= labelLimit && labelPattern.MatchString(s) }
 
-// ParseWorkflowHref reads a workflow execution's href, with or without the
-// account. An href to the configured endpoint leads to an empty data center.
+// matchIDs is FindStringSubmatch for a path whose submatches are ids or empty.
+func matchIDs(pattern *regexp.Regexp, path string) []string {
+	m := pattern.FindStringSubmatch(path)
+	for i, id := range m {
+		if i > 0 && id != "" && !callback.ValidID(id) {
+			return nil
+		}
+	}
+	return m
+}
+
+// ParseWorkflowHref reads a workflow execution's href, with or without the account.
+// The data center of an href to the configured endpoint is "". The error is
+// ErrForeignHref.
 func (c *Client) ParseWorkflowHref(href string) (Workflow, error) {
 	dataCenter, path, err := c.splitHref(href)
 	if err != nil {
 		return Workflow{}, err
 	}
-	m := workflowPath.FindStringSubmatch(path)
+	m := matchIDs(workflowPath, path)
 	if m == nil {
 		return Workflow{}, ErrForeignHref
 	}
 	return Workflow{DataCenter: dataCenter, AccountID: m[1], ID: m[2]}, nil
 }
 
-// ParseAccountHref reads an account's href.
+// ParseAccountHref reads an account's href. The error is ErrForeignHref.
 func (c *Client) ParseAccountHref(href string) (dataCenter, accountID string, err error) {
 	dataCenter, path, err := c.splitHref(href)
 	if err != nil {
 		return "", "", err
 	}
-	m := accountPath.FindStringSubmatch(path)
+	m := matchIDs(accountPath, path)
 	if m == nil {
 		return "", "", ErrForeignHref
 	}
 	return dataCenter, m[1], nil
 }
 
-// parsePartHref reads the ids of a part's href. Its data center is dropped: the
-// guide's own example names another one there than the callback does.
+// parsePartHref reads the ids in a part's href. It ignores the data center: in the
+// guide's own example it differs from the callback's.
 func (c *Client) parsePartHref(href string) (Part, error) {
 	_, path, err := c.splitHref(href)
 	if err != nil {
 		return Part{}, err
 	}
-	m := partPath.FindStringSubmatch(path)
+	m := matchIDs(partPath, path)
 	if m == nil {
 		return Part{}, ErrForeignHref
 	}
 	return Part{AccountID: m[1], CredentialID: m[2], Classifier: m[3]}, nil
 }
 
-// splitHref separates a trusted origin from the path. The text is compared and
-// not parsed as a URL: what is not exactly in the expected form (user
-// information, other ports, upper-case hosts, escapes, queries, …) is refused
-// without a question of how some parser would read it.
+// splitHref separates a trusted origin from the path. It compares text and does not
+// parse a URL: whatever is not exactly in the expected form (user information, other
+// ports, upper-case hosts, escapes, queries, …) is rejected, however some parser
+// might read it.
 func (c *Client) splitHref(href string) (dataCenter, path string, err error) {
 	if path, ok := strings.CutPrefix(href, c.retrieval); ok && c.retrieval != "" {
 		return "", path, nil

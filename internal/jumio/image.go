@@ -14,17 +14,18 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"callbackd/internal/callback"
 )
 
 // Image is the content of a part.
 type Image struct {
-	// ContentType is image/jpeg or image/png, and for a facemap also one of
-	// facemapTypes.
+	// ContentType is image/jpeg or image/png, or for a facemap one of facemapTypes.
 	ContentType string
 	SHA256      [sha256.Size]byte
-	// Width and Height are in pixels, 0 if unknown.
+	// Width and Height are in pixels; 0 if unknown.
 	Width, Height int
-	// Data holds the bytes as they came.
+	// Data holds the bytes as sent.
 	Data []byte
 }
 
@@ -34,13 +35,13 @@ const (
 	typeBinary = "application/octet-stream"
 )
 
-// facemapTypes are the media types of facemaps that are no images. Jumio says
-// only that they are binary, so these are those that binary data has, none of
-// which a browser would run. The second is what S3 says by default.
+// facemapTypes are the media types of facemaps that are not images. Jumio says only
+// that they are binary, so these are binary types that no browser runs. The second is
+// S3's default.
 var facemapTypes = []string{typeBinary, "binary/octet-stream", "application/zip", "application/x-facetec"}
 
-// The largest images, far beyond what a camera takes. They bound what a header
-// can make a reader allocate, and fit Postgres' integer.
+// The largest dimensions, far beyond any camera's. They bound what a header can make a
+// reader allocate, and fit Postgres' integer.
 const (
 	maxSide   = 100_000
 	maxPixels = 1_000_000_000
@@ -54,16 +55,16 @@ var (
 	pngEnd    = []byte("\x00\x00\x00\x00IEND\xae\x42\x60\x82")
 )
 
-// firstRead is the size of the first buffer: enough for most images, and all
-// that an answer costs which promises much and sends little.
+// firstRead is the size of the first buffer: enough for most images, and all that a
+// response costs that announces much and sends little.
 const firstRead = 512 << 10
 
 // Image gets a part's image (guide, "Get Images") from the data center of its
-// workflow. At any time it holds no more than MaxImageBytes and half a MiB.
-// Errors are of type *Error.
+// workflow. It never holds more than MaxImageBytes and half a MiB. Errors are of type
+// *Error.
 func (c *Client) Image(ctx context.Context, dataCenter string, p Part) (*Image, error) {
-	if !validID(p.AccountID) || !validID(p.CredentialID) || !validID(p.Classifier) {
-		e := failure(EndpointImage, CodeInvalidID, "no address can be built from these ids")
+	if !callback.ValidID(p.AccountID) || !callback.ValidID(p.CredentialID) || !callback.ValidID(p.Classifier) {
+		e := failure(EndpointImage, CodeInvalidID, "no URL can be built from these ids")
 		e.Verdict = SkipPart
 		return nil, e
 	}
@@ -82,7 +83,7 @@ func (c *Client) Image(ctx context.Context, dataCenter string, p Part) (*Image, 
 
 func imageError(code, detail string) *Error { return contentError(EndpointImage, code, detail) }
 
-// readImage reads and checks the image in an answer.
+// readImage reads and checks the image in a response.
 func readImage(ctx context.Context, resp *http.Response, isFacemap bool, limit int64) (*Image, error) {
 	if resp.ContentLength > limit {
 		return nil, imageError(CodeImageTooLarge, "the Content-Length is over the limit")
@@ -93,7 +94,7 @@ func readImage(ctx context.Context, resp *http.Response, isFacemap bool, limit i
 	case errors.Is(err, errNoProgress) || ctx.Err() != nil:
 		return nil, err
 	case err != nil || int64(len(data)) < resp.ContentLength:
-		return nil, imageError(CodeImageTruncated, "the answer broke off")
+		return nil, imageError(CodeImageTruncated, "the response broke off")
 	case int64(len(data)) > limit:
 		return nil, imageError(CodeImageTooLarge, "the body is over the limit")
 	case len(data) == 0:
@@ -107,9 +108,8 @@ func readImage(ctx context.Context, resp *http.Response, isFacemap bool, limit i
 	return img, nil
 }
 
-// readBounded reads length bytes, or where the length is not known (-1) up to
-// one more than limit. Its buffer grows in one step, so that it never holds
-// much more than the limit.
+// readBounded reads length bytes, or if that is unknown (-1) up to limit + 1. Its buffer
+// grows in one step, so that it never holds much more than limit.
 func readBounded(r io.Reader, length, limit int64) ([]byte, error) {
 	if length < 0 {
 		length = limit + 1
@@ -133,7 +133,7 @@ func readBounded(r io.Reader, length, limit int64) ([]byte, error) {
 	}
 }
 
-// inspect checks that the content is what its header says, and whole, and sets
+// inspect checks that the content is complete and what its header says. It sets
 // ContentType, Width and Height.
 func (i *Image) inspect(contentType string, isFacemap bool) error {
 	header, _, err := mime.ParseMediaType(contentType)
@@ -155,12 +155,12 @@ func (i *Image) inspect(contentType string, isFacemap bool) error {
 	switch {
 	case header == typeJPEG || header == typePNG:
 		if content != header {
-			return imageError(CodeImageType, "the content is not what the Content-Type says")
+			return imageError(CodeImageType, "the content contradicts the Content-Type")
 		}
 	case !isFacemap:
 		return imageError(CodeImageType, "the Content-Type is neither JPEG nor PNG")
 	case !slices.Contains(facemapTypes, header):
-		return imageError(CodeImageType, "the Content-Type is none of a facemap")
+		return imageError(CodeImageType, "the Content-Type is not a facemap's")
 	case isDocument(i.Data):
 		return imageError(CodeImageType, "a text or document instead of a facemap")
 	}
@@ -172,15 +172,14 @@ func (i *Image) inspect(contentType string, isFacemap bool) error {
 	return nil
 }
 
-// isDocument tells whether what should be a facemap is a text (HTML, XML, JSON,
-// a script, …) or a PDF.
+// isDocument recognizes text (HTML, XML, JSON, a script, …) and PDF.
 func isDocument(data []byte) bool {
 	content := http.DetectContentType(data)
 	return strings.HasPrefix(content, "text/") || content == "application/pdf"
 }
 
-// measure sets the dimensions of a JPEG or PNG and looks for its end. The
-// image is not decoded: that would cost memory by its dimensions.
+// measure sets the dimensions of a JPEG or PNG and looks for its end. It does not
+// decode the image, which would cost memory in proportion to its dimensions.
 func (i *Image) measure() error {
 	var cfg image.Config
 	var err error
@@ -191,8 +190,8 @@ func (i *Image) measure() error {
 	} else {
 		cfg, err = jpeg.DecodeConfig(bytes.NewReader(i.Data))
 	}
-	// The end is looked for in the latter half: a camera may put something
-	// behind it, and a thumbnail near the beginning has an end of its own.
+	// Only the second half is searched: a camera may append something to the end,
+	// and a thumbnail near the beginning has an end of its own.
 	if !bytes.Contains(i.Data[len(i.Data)/2:], end) {
 		return imageError(CodeImageTruncated, "the end of the image is missing")
 	}
@@ -200,8 +199,8 @@ func (i *Image) measure() error {
 	var badPNG png.UnsupportedError
 	switch {
 	case errors.As(err, &badPNG):
-		// A rare variant, or a size that DecodeConfig cannot multiply. It has
-		// read the whole of the header's chunk (PNG, section 11.2.1).
+		// A rare variant, or a size that DecodeConfig cannot multiply. It has read
+		// the whole header chunk (PNG, section 11.2.1).
 		return checkSize(int64(binary.BigEndian.Uint32(i.Data[16:])), int64(binary.BigEndian.Uint32(i.Data[20:])))
 	case errors.As(err, &badJPEG):
 		return nil // a rare variant, not a broken one; a side has 16 bits
@@ -212,10 +211,10 @@ func (i *Image) measure() error {
 	return checkSize(int64(cfg.Width), int64(cfg.Height))
 }
 
-// checkSize refuses dimensions, in pixels, that no image of a camera has.
+// checkSize rejects dimensions, in pixels, that no camera makes.
 func checkSize(width, height int64) error {
 	if width > maxSide || height > maxSide || width*height > maxPixels {
-		return imageError(CodeImageBroken, "the header names a size that no image has")
+		return imageError(CodeImageBroken, "the header names an impossible size")
 	}
 	return nil
 }

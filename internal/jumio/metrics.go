@@ -21,21 +21,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callbackd_jumio_requests_total",
-			Help: "Requests to Jumio by endpoint and by HTTP status, or by error code where there was no answer or a 200 that is of no use.",
+			Help: "Requests to Jumio by endpoint and by HTTP status, or by error code if there was no response or a 200 that could not be used.",
 		}, []string{"endpoint", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "callbackd_jumio_request_duration_seconds",
-			Help:    "Time from sending a request to Jumio to the end of its answer's body.",
+			Help:    "Time from sending a request to Jumio to the end of the response body.",
 			Buckets: []float64{.025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"endpoint"}),
 		imageBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "callbackd_image_bytes_total",
-			Help: "Bytes of images retrieved from Jumio and found whole.",
+			Help: "Bytes of images retrieved from Jumio and found complete.",
 		}),
 	}
 	reg.MustRegister(m.requests, m.duration, m.imageBytes)
-	// So that each shows 0 before it first happens: of a series that begins with
-	// 1, nothing tells that it has risen.
+	// Each starts at 0: a series that begins with 1 does not show as an increase.
 	for _, endpoint := range []string{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage} {
 		m.duration.WithLabelValues(endpoint)
 		for _, status := range []int{
@@ -57,14 +56,14 @@ func (m *Metrics) observe(endpoint string, took time.Duration, err error) {
 	m.duration.WithLabelValues(endpoint).Observe(took.Seconds())
 }
 
-// outcome is the label value of a request's result. Statuses that nobody has
-// defined share one value, so that a server cannot make labels up.
+// outcome is the label value of a request's result. Undefined statuses share one, so
+// that a server cannot invent labels.
 func outcome(err error) string {
-	var e *Error
+	e, ok := errors.AsType[*Error](err)
 	switch {
 	case err == nil:
 		return "200"
-	case !errors.As(err, &e):
+	case !ok:
 		return "other"
 	case e.HTTPStatus == 0 || e.HTTPStatus == http.StatusOK:
 		return e.Code

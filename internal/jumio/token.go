@@ -15,29 +15,27 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// tokenPrefix tells a token request's codes from those of a retrieval.
+// tokenPrefix marks the codes of a token request.
 const tokenPrefix = "token_"
 
-// TokenCode is the code of a token request that failed with the given one.
+// TokenCode is code as a token request has it.
 func TokenCode(code string) string { return tokenPrefix + code }
 
 const (
-	// assumedLifetime is that of a token whose answer does not say.
+	// assumedLifetime is for a response without expires_in.
 	assumedLifetime = 5 * time.Minute
 	maxLifetime     = 24 * time.Hour
-	// refreshMargin is how long before its end a token is renewed, but never
-	// more than a fifth of its life.
+	// refreshMargin is how long before its end a token is renewed, but at most a
+	// fifth of its lifetime.
 	refreshMargin = 5 * time.Minute
-	// refreshPause is how long a token that is still good is used on after a
-	// renewal failed.
+	// refreshPause is how long a valid token stays in use after a failed renewal.
 	refreshPause = 30 * time.Second
-	// Half of the token requests a second that Jumio allows, over all data
-	// centers, so that a wrong secret and a long backlog do not make things worse.
+	// tokenRPS is half of Jumio's limit on token requests a second, for all data
+	// centers together, in case a wrong secret meets a long backlog.
 	tokenRPS = 5
 )
 
-// tokenPattern is what RFC 6750, section 2.1, allows in a header; a little more
-// for servers that do not keep to it.
+// tokenPattern is a little more than RFC 6750, section 2.1, allows in a header.
 var tokenPattern = regexp.MustCompile(`^[!-~]+$`)
 
 // token is an access token. refreshAt is guarded by its source's mutex.
@@ -55,8 +53,8 @@ func newToken(value string, lifetime time.Duration, now time.Time) *token {
 	}
 }
 
-// tokenCache holds the access tokens, one for each token endpoint and client.
-// Targets are of trusted data centers only, so there are few.
+// tokenCache holds one access token for each token endpoint and client. There are few:
+// all belong to trusted data centers.
 type tokenCache struct {
 	fetch   func(context.Context, target) (*token, error)
 	timeout time.Duration
@@ -101,20 +99,19 @@ func (c *tokenCache) source(t target) *tokenSource {
 	return s
 }
 
-// get gives a token that is good, fetching one if necessary. All that wait
-// share one request, which does not end when one of them leaves. Errors are of
-// type *Error.
+// get gives a valid token, and fetches one if necessary. All waiting callers share one
+// request, which goes on if one of them leaves. Errors are of type *Error.
 func (c *tokenCache) get(ctx context.Context, t target) (*token, error) {
 	s := c.source(t)
 	if token := s.fresh(); token != nil {
 		return token, nil
 	}
 	done := s.flight.DoChan("", func() (any, error) {
-		// The token may have come since it was found missing.
+		// Another request may have ended in the meantime.
 		if token := s.fresh(); token != nil {
 			return token, nil
 		}
-		// Of all that wait, the request is in the trace of the one that makes it.
+		// The request is in the trace of the caller that makes it.
 		shared := trace.ContextWithSpan(c.ctx, trace.SpanFromContext(ctx))
 		ctx, cancel := context.WithTimeout(shared, c.timeout)
 		defer cancel()
@@ -141,14 +138,13 @@ func (c *tokenCache) get(ctx context.Context, t target) (*token, error) {
 	}
 }
 
-// invalidate forgets a token that was refused, unless a newer one has taken its
-// place. The tokens are compared as objects: Jumio may give out the same text
-// again.
-func (c *tokenCache) invalidate(t target, refused *token) {
+// invalidate forgets a rejected token, unless there is a newer one. It compares
+// pointers: Jumio may issue the same text again.
+func (c *tokenCache) invalidate(t target, rejected *token) {
 	s := c.source(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == refused {
+	if s.current == rejected {
 		s.current = nil
 	}
 }
@@ -162,7 +158,7 @@ func (s *tokenSource) fresh() *token {
 	return s.current
 }
 
-// spare gives the old token as long as it lasts, when the early renewal failed.
+// spare gives the old token while it is valid, after a failed early renewal.
 func (s *tokenSource) spare(err error) (*token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,10 +170,9 @@ func (s *tokenSource) spare(err error) (*token, error) {
 	return s.current, nil
 }
 
-// fetchToken makes one token request (guide, "Request Access Token"). It is
-// made here and not by x/oauth2 because that one percent-encodes the
-// credentials, which the guide's `curl --basic --user` does not, and puts the
-// answer's body into its errors.
+// fetchToken makes one token request (guide, "Request Access Token"). x/oauth2 would
+// percent-encode the credentials, unlike the guide's `curl --basic --user`, and put
+// the response's body into its errors.
 func (c *Client) fetchToken(ctx context.Context, t target) (*token, error) {
 	start := time.Now()
 	form := strings.NewReader("grant_type=client_credentials")
@@ -198,25 +193,24 @@ func (c *Client) fetchToken(ctx context.Context, t target) (*token, error) {
 		fetched, err = parseToken(body, start)
 		return err
 	})
-	var e *Error
-	if errors.As(err, &e) && e.Code != CodeCanceled {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code != CodeCanceled {
 		e.Code = tokenPrefix + e.Code
 	}
 	return fetched, err
 }
 
-// parseToken reads a token answer (RFC 6749, section 5.1). Its life counts from
-// before the request.
+// parseToken reads a token response (RFC 6749, section 5.1). The lifetime counts from
+// the start of the request.
 func parseToken(body []byte, start time.Time) (*token, error) {
 	var answer struct {
 		AccessToken string          `json:"access_token"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
 	if json.Unmarshal(body, &answer) != nil || !tokenPattern.MatchString(answer.AccessToken) {
-		return nil, contentError(EndpointToken, CodeInvalidJSON, "the answer holds no usable access_token")
+		return nil, contentError(EndpointToken, CodeInvalidJSON, "the response holds no usable access_token")
 	}
 	lifetime := assumedLifetime
-	var expiresIn json.Number // as a number or as a string
+	var expiresIn json.Number // a number or a string
 	if json.Unmarshal(answer.ExpiresIn, &expiresIn) == nil {
 		if seconds, err := expiresIn.Float64(); err == nil && seconds > 0 {
 			lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))

@@ -1,9 +1,10 @@
 package jumio
 
 import (
+	"cmp"
 	"errors"
+	"net"
 	"net/http"
-	"strconv"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -11,19 +12,19 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// startSpan starts a request's span (OpenTelemetry, "Semantic Conventions for
-// HTTP client spans"). In place of the address, which holds ids, stands the
-// endpoint's name. The request gets no traceparent: what we do is none of
-// Jumio's business.
+// startSpan starts a request's span (OpenTelemetry, "Semantic Conventions for HTTP
+// client spans"). It has the endpoint's name instead of the URL, which holds ids. The
+// request gets no traceparent: our traces are none of Jumio's business.
 func (c *Client) startSpan(req *http.Request, endpoint string, resent int) (*http.Request, trace.Span) {
 	ctx, span := c.cfg.Tracer.Start(req.Context(), req.Method+" "+endpoint, trace.WithSpanKind(trace.SpanKindClient))
 	if !span.IsRecording() {
 		return req, span
 	}
+	port, _ := net.DefaultResolver.LookupPort(ctx, "tcp", cmp.Or(req.URL.Port(), req.URL.Scheme)) // cannot fail: a number, http or https
 	span.SetAttributes(
 		semconv.HTTPRequestMethodKey.String(req.Method),
 		semconv.ServerAddress(req.URL.Hostname()),
-		semconv.ServerPort(port(req)),
+		semconv.ServerPort(port),
 		attribute.String("jumio.endpoint", endpoint))
 	if resent > 0 {
 		span.SetAttributes(semconv.HTTPRequestResendCount(resent))
@@ -31,18 +32,7 @@ func (c *Client) startSpan(req *http.Request, endpoint string, resent int) (*htt
 	return req.WithContext(ctx), span
 }
 
-func port(req *http.Request) int {
-	if n, err := strconv.Atoi(req.URL.Port()); err == nil {
-		return n
-	}
-	if req.URL.Scheme == "http" {
-		return 80
-	}
-	return 443
-}
-
-// endSpan ends a request's span; of an error it shows what the metric does, and
-// the code.
+// endSpan ends a request's span. An error shows as in the metric, with its code.
 func endSpan(span trace.Span, err error) {
 	defer span.End()
 	if !span.IsRecording() {
@@ -50,9 +40,9 @@ func endSpan(span trace.Span, err error) {
 	}
 	status := http.StatusOK
 	if err != nil {
-		var e *Error
 		code := "other"
-		if status = 0; errors.As(err, &e) {
+		status = 0
+		if e, ok := errors.AsType[*Error](err); ok {
 			status, code = e.HTTPStatus, e.Code
 		}
 		span.SetAttributes(semconv.ErrorTypeKey.String(outcome(err)))

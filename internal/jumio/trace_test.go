@@ -42,7 +42,7 @@ func TestRequestSpans(t *testing.T) {
 	})
 	collector := tracetest.Start(t)
 	tracer, err := tracing.New(t.Context(), tracing.Options{
-		Exporter: tracing.Exporter{Endpoint: collector.URL, Protocol: "http/protobuf", Timeout: 10 * time.Second},
+		Exporter: tracing.Exporter{Endpoint: collector.URL, Timeout: 10 * time.Second},
 		Sampler:  "always_on", Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func TestRequestSpans(t *testing.T) {
 func TestUnansweredSpan(t *testing.T) {
 	collector := tracetest.Start(t)
 	tracer, err := tracing.New(t.Context(), tracing.Options{
-		Exporter: tracing.Exporter{Endpoint: collector.URL, Protocol: "http/protobuf", Timeout: 10 * time.Second},
+		Exporter: tracing.Exporter{Endpoint: collector.URL, Timeout: 10 * time.Second},
 		Sampler:  "always_on", Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 
 var errNoProgress = errors.New("no progress for too long")
 
-// newTransport is the connection pool of one client. Compression is off: an
-// image's bytes and its Content-Length are taken as they are.
+// newTransport is one client's connection pool. Compression is off, so that an image's
+// bytes and Content-Length are as sent.
 func newTransport(timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -22,8 +22,8 @@ func newTransport(timeout time.Duration) *http.Transport {
 		TLSHandshakeTimeout: timeout,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:   true,
-		// A pooled HTTP/2 connection that died unseen would time out request
-		// after request.
+		// Without pings, request after request would time out on a dead HTTP/2
+		// connection.
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: timeout / 2, PingTimeout: timeout / 2},
 		MaxIdleConns:           64,
 		MaxIdleConnsPerHost:    16,
@@ -33,9 +33,9 @@ func newTransport(timeout time.Duration) *http.Transport {
 	}
 }
 
-// progressTransport ends a request after timeout without progress: a
-// connection, a finished handshake, the request written, the first byte of the
-// answer, and bytes of the body are progress.
+// progressTransport ends a request that makes no progress within timeout. Progress is
+// a connection, a finished handshake, the request written, the first byte of the
+// response, and bytes of its body.
 type progressTransport struct {
 	base    http.RoundTripper
 	timeout time.Duration

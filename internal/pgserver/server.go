@@ -5,10 +5,9 @@
 // process is killed. It is for throw-away data only: it keeps nothing between
 // runs, installs nothing, and never touches a cluster that it did not make.
 //
-// Who may connect: the server listens on 127.0.0.1, and on a Unix socket in a
-// directory that only its own user may enter. Both demand a random password,
-// because any local user can reach the port, and the demo's data should be no
-// lesson in carelessness.
+// The server listens on 127.0.0.1, and on a Unix socket in a directory that only
+// its own user may enter. Both demand a random password, because any local user
+// can reach the port.
 package pgserver
 
 import (
@@ -45,12 +44,12 @@ const (
 	pollInterval = 20 * time.Millisecond
 )
 
-// Options configure a cluster. The zero value is right for most uses.
+// Options configure a cluster. The zero value suits most uses.
 type Options struct {
 	// Settings are further server settings, such as "max_connections": "200".
 	Settings map[string]string
-	// NoSync turns fsync and full_page_writes off: faster, and still proof
-	// against the death of a process, not against that of the machine.
+	// NoSync turns fsync and full_page_writes off, which is faster. Data then
+	// survives the death of a process, but not that of the machine.
 	NoSync bool
 }
 
@@ -58,7 +57,7 @@ type Options struct {
 type Server struct {
 	programs string // directory of the PostgreSQL programs
 	dir      string // everything of this cluster, the Unix socket included
-	user     *user  // whom the server runs as; nil for the caller
+	user     *user  // that the server runs as; nil for the caller
 	password string
 	port     int // fixed by the first successful start
 	options  Options
@@ -74,7 +73,7 @@ type Server struct {
 // is root, the server runs as the user postgres, else nobody. ctx bounds the
 // start only; Stop ends the server. Its error is ErrNotFound where there are no
 // PostgreSQL programs.
-func Start(ctx context.Context, options Options) (_ *Server, err error) {
+func Start(ctx context.Context, options Options) (*Server, error) {
 	bin, err := Find()
 	if err != nil {
 		return nil, err
@@ -83,35 +82,32 @@ func Start(ctx context.Context, options Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDirectory(owner)
-	if err != nil {
-		return nil, err
+	s := &Server{programs: bin, user: owner, password: rand.Text(), options: options}
+	return s, s.create(ctx, s.initialise)
+}
+
+// create makes the cluster's directory, has its files made, and starts the
+// server on a free port. When it fails, nothing is left.
+func (s *Server) create(ctx context.Context, makeFiles func(context.Context) error) (err error) {
+	if s.dir, err = makeDirectory(s.user); err != nil {
+		return err
 	}
-	s := &Server{programs: bin, dir: dir, user: owner, password: rand.Text(), options: options}
-	if s.watchdog, err = startWatchdog(ctx, s.programs, dir, owner); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	if s.watchdog, err = startWatchdog(ctx, s.programs, s.dir, s.user); err != nil {
+		return errors.Join(err, os.RemoveAll(s.dir))
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	if err := s.initialise(ctx); err != nil {
-		return nil, err
+	if err := makeFiles(ctx); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.startAnywhere(ctx); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// startAnywhere starts the server on a port that is free. The caller holds mu.
-func (s *Server) startAnywhere(ctx context.Context) (err error) {
 	for range startAttempts {
 		// The port may be taken between the choice and the start.
-		if s.port, err = freePort(ctx); err != nil {
+		if s.port, err = FreePort(ctx); err != nil {
 			return err
 		}
 		if err = s.start(ctx); err == nil || ctx.Err() != nil {
@@ -121,9 +117,9 @@ func (s *Server) startAnywhere(ctx context.Context) (err error) {
 	return err
 }
 
-// makeDirectory makes the cluster's directory. Its path is short, because a
-// Unix socket's path is limited to about 100 bytes, and it can be entered by the
-// server's user, which root's own temporary directory may not allow.
+// makeDirectory makes the cluster's directory: with a short path, because a Unix
+// socket's is limited to about 100 bytes, and where the server's user may enter,
+// which root's own temporary directory may not allow.
 func makeDirectory(owner *user) (string, error) {
 	const longest = 60
 	parent := os.TempDir()
@@ -134,10 +130,8 @@ func makeDirectory(owner *user) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make the cluster's directory: %w", err)
 	}
-	if owner != nil {
-		if err := os.Chown(dir, owner.uid, owner.gid); err != nil {
-			return "", errors.Join(fmt.Errorf("give the cluster's directory to %s: %w", owner.name, err), os.Remove(dir))
-		}
+	if err := owner.takes(dir); err != nil {
+		return "", errors.Join(err, os.Remove(dir))
 	}
 	return dir, nil
 }
@@ -148,10 +142,8 @@ func (s *Server) initialise(ctx context.Context) error {
 	if err := os.WriteFile(passwordFile, []byte(s.password+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write the superuser's password: %w", err)
 	}
-	if s.user != nil {
-		if err := os.Chown(passwordFile, s.user.uid, s.user.gid); err != nil {
-			return fmt.Errorf("write the superuser's password: %w", err)
-		}
+	if err := s.user.takes(passwordFile); err != nil {
+		return err
 	}
 	initdb := s.command(ctx, "initdb", "-D", s.data(), "-U", superuser, "--pwfile", passwordFile,
 		"--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale(), "--no-sync")
@@ -194,7 +186,7 @@ func (s *Server) start(ctx context.Context) error {
 	process, exited := s.process, make(chan struct{})
 	s.exited = exited
 	go func() {
-		_ = process.Wait() // how it ended stands in the log
+		_ = process.Wait() // the log says how it ended
 		close(exited)
 	}()
 	if err := s.awaitReady(ctx); err != nil {
@@ -224,16 +216,11 @@ func (s *Server) awaitReady(ctx context.Context) error {
 }
 
 // DSN returns the URL of a database of this cluster, for the superuser
-// "postgres", over TCP. It holds the random password. It stays right over a Restart.
+// "postgres", over TCP. It holds the random password. It stays valid after a Restart.
 func (s *Server) DSN(database string) string {
-	u := url.URL{
-		Scheme:   "postgres",
-		User:     url.UserPassword(superuser, s.password),
-		Host:     s.Address(),
-		Path:     "/" + database,
-		RawQuery: "sslmode=disable",
-	}
-	return u.String()
+	return (&url.URL{
+		Scheme: "postgres", User: url.UserPassword(superuser, s.password), Host: s.Address(), Path: "/" + database, RawQuery: "sslmode=disable",
+	}).String()
 }
 
 // Dir returns the cluster's directory, which is also that of its Unix socket.
@@ -282,22 +269,20 @@ func (s *Server) Stop() error {
 	return errors.Join(s.end(syscall.SIGINT), s.watchdog.finish(s.dir))
 }
 
-// end sends how to the server, unless it has ended, and waits until it has.
-// What does not end in time is ended harder. The caller holds mu.
-func (s *Server) end(how syscall.Signal) error {
-	for _, sig := range []syscall.Signal{how, syscall.SIGQUIT, syscall.SIGKILL} {
+// end sends the signal to the server, unless it has ended, and waits until it has.
+// If it does not end in time, it gets a harder signal. The caller holds mu.
+func (s *Server) end(first syscall.Signal) error {
+	for _, sig := range []syscall.Signal{first, syscall.SIGQUIT, syscall.SIGKILL} {
 		if !s.running() {
 			return nil
 		}
 		if err := s.process.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop postgres: %w", err)
 		}
-		timeout := time.NewTimer(stopTimeout)
 		select {
 		case <-s.exited:
-		case <-timeout.C:
+		case <-time.After(stopTimeout):
 		}
-		timeout.Stop()
 	}
 	if s.running() {
 		return fmt.Errorf("stop postgres: process %d does not end", s.process.Process.Pid)
@@ -328,10 +313,10 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 	return cmd
 }
 
-// freePort chooses a port that nobody listens on. It lies below the range from
-// which systems take the ports of outgoing connections, so that a client that
-// dials while the server restarts cannot get the server's port for itself.
-func freePort(ctx context.Context) (int, error) {
+// FreePort chooses a TCP port of 127.0.0.1 that nobody listens on. It lies below
+// the range from which systems take the ports of outgoing connections, so that no
+// client that dials before the server listens gets the server's port.
+func FreePort(ctx context.Context) (int, error) {
 	const first, count, tries = 15000, 15000, 100
 	var err error
 	for range tries {

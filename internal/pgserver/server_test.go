@@ -98,7 +98,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		select {
 		case <-poll.C:
 		case <-deadline:
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("waited a minute for: %s", what)
 		}
 	}
 }
@@ -178,7 +178,7 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
-// TestPassword: neither the port nor the socket lets anybody in without it.
+// TestPassword: neither the port nor the socket accepts a connection without it.
 func TestPassword(t *testing.T) {
 	s := startServer(t, Options{NoSync: true})
 	right, err := url.Parse(s.DSN("postgres"))
@@ -239,7 +239,7 @@ func TestKillAndRestart(t *testing.T) {
 	}
 }
 
-// TestStopAfterDeath: a server that died by itself is no reason not to clean up.
+// TestStopAfterDeath: a server that died by itself is still cleaned up.
 func TestStopAfterDeath(t *testing.T) {
 	s := startServer(t, Options{NoSync: true})
 	pid := s.PID()
@@ -252,8 +252,8 @@ func TestStopAfterDeath(t *testing.T) {
 	}
 }
 
-// TestWrongSetting: the error says in one line what the server said, and
-// nothing stays.
+// TestWrongSetting: the error repeats the server's message in one line, and nothing
+// is left behind.
 func TestWrongSetting(t *testing.T) {
 	needPrograms(t)
 	s, err := Start(t.Context(), Options{Settings: map[string]string{"no_such_setting": "1"}})

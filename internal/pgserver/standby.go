@@ -2,10 +2,8 @@ package pgserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -16,41 +14,25 @@ import (
 // Standby makes a second cluster that streams from this running one and can be
 // read, with the same password. Whether commits wait for it is this server's
 // setting synchronous_standby_names; its own stays empty. Stop ends it. ctx
-// bounds the making only.
-func (s *Server) Standby(ctx context.Context) (_ *Server, err error) {
-	dir, err := makeDirectory(s.user)
-	if err != nil {
-		return nil, err
-	}
-	standby := &Server{programs: s.programs, dir: dir, user: s.user, password: s.password, options: s.options}
-	if standby.watchdog, err = startWatchdog(ctx, s.programs, dir, s.user); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, standby.Stop())
+// bounds the start only.
+func (s *Server) Standby(ctx context.Context) (*Server, error) {
+	standby := &Server{programs: s.programs, user: s.user, password: s.password, options: s.options}
+	return standby, standby.create(ctx, func(ctx context.Context) (err error) {
+		backup := standby.command(ctx, "pg_basebackup", "--pgdata", standby.data(), "--write-recovery-conf", "--checkpoint", "fast",
+			"--no-sync", "--host", "127.0.0.1", "--port", strconv.Itoa(s.port), "--username", superuser)
+		if backup.Path, err = s.besidePostgres("pg_basebackup"); err != nil {
+			return err
 		}
-	}()
-	backup := standby.command(ctx, "pg_basebackup", "--pgdata", standby.data(), "--write-recovery-conf", "--checkpoint", "fast",
-		"--no-sync", "--host", "127.0.0.1", "--port", strconv.Itoa(s.port), "--username", superuser)
-	if backup.Path, err = s.besidePostgres("pg_basebackup"); err != nil {
-		return nil, err
-	}
-	backup.Env = append(backup.Env, "PGPASSWORD="+s.password)
-	if out, err := backup.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("pg_basebackup: %w: %s", err, oneLine(out))
-	}
-	standby.mu.Lock()
-	defer standby.mu.Unlock()
-	if err := standby.startAnywhere(ctx); err != nil {
-		return nil, err
-	}
-	return standby, nil
+		backup.Env = append(backup.Env, "PGPASSWORD="+s.password)
+		if out, err := backup.CombinedOutput(); err != nil {
+			return fmt.Errorf("pg_basebackup: %w: %s", err, oneLine(out))
+		}
+		return nil
+	})
 }
 
-// besidePostgres finds a program that is no part of what a cluster needs, and
-// which nobody may have linked into a directory of PATH: beside the true
-// postgres.
+// besidePostgres finds a further program beside the real postgres: it need not be
+// linked into a directory of PATH.
 func (s *Server) besidePostgres(name string) (string, error) {
 	postgres, err := filepath.EvalSymlinks(filepath.Join(s.programs, "postgres"))
 	if err != nil {

@@ -27,8 +27,8 @@ const (
 	mostWorkerMemory = 256 << 20
 )
 
-// attackRig is an instance as it is deployed, a receiver and a worker with the
-// roles of deploy/roles.sql, and the Jumio stand-in. User references are signed.
+// attackRig is callbackd as deployed, a receiver and a worker with the roles of
+// deploy/roles.sql, and the Jumio stand-in. User references are signed.
 type attackRig struct {
 	*testing.T
 	roles    *rolesRig
@@ -68,8 +68,8 @@ func (r *attackRig) hold(reference string, faults ...string) sandbox.Entry {
 
 func (r *attackRig) release(e sandbox.Entry) { r.jumio.sendHeld([]string{e.WorkflowExecutionID}) }
 
-// wantRight waits until a genuine journey has ended as it should, as its own
-// person's.
+// wantRight waits until a genuine journey has ended as it should, with the right
+// person's data.
 func (r *attackRig) wantRight(e sandbox.Entry, reference string) {
 	r.Helper()
 	r.db.awaitState(e.WorkflowExecutionID, string(e.Expected.State))
@@ -272,8 +272,7 @@ func attackOlderGenuine(r *attackRig) {
 	r.wantRight(e, "alice")
 }
 
-// What the forger knows leads to the genuine result all the same, under its own
-// reference.
+// What the forger knows still leads to the genuine result, under its own reference.
 func attackForgedAlone(r *attackRig) {
 	e := r.hold("alice")
 	r.forge(e.WorkflowExecutionID, map[string]any{"account": map[string]any{"id": "mallorys-account"}}).wantCode(r, http.StatusOK)
@@ -342,8 +341,8 @@ func attackNotify(r *attackRig) {
 	}
 }
 
-// The receiver's role inserts what no callback can say: refused by the table. A row
-// that is there all the same, from before the constraints, becomes a dead letter.
+// The receiver's role inserts values that no callback can have: the table rejects
+// them. Such a row from before the constraints becomes a dead letter.
 func attackRows(r *attackRig) {
 	insert := `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, body) VALUES (gen_random_uuid(), %s, '', %s, '{}')`
 	for _, values := range [][2]string{{"now()", "repeat('a', 9000)"}, {"'infinity'", "'w'"}} {

@@ -16,7 +16,7 @@ const diskSize = 32 << 20
 const diskFull = "disk full"
 
 // fillDisk moves the table of callbacks to a small file system and fills that.
-// Mounting one needs root; where it cannot be had, the ledger says so.
+// Mounting one needs root; where that is impossible, the ledger says so.
 func (r *chaosRig) fillDisk(postgres *outage, long time.Duration) {
 	r.t.Helper()
 	const tablespace = "small"

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"callbackd/internal/sandbox"
+	"callbackd/internal/workflow"
 )
 
 const (
@@ -120,7 +121,7 @@ func newSoak(t *testing.T, count int) *soak {
 		e := s.jumio.send(j)[0]
 		s.journeys = append(s.journeys, e)
 		s.references[e.WorkflowExecutionID] = j.UserReference
-		if e.Expected.State != sandbox.StateAwaiting {
+		if e.Expected.State != workflow.Awaiting {
 			s.targets = append(s.targets, e)
 		}
 	}
@@ -138,7 +139,7 @@ func (s *soak) sendJourneys(over time.Duration) {
 	for _, e := range s.journeys {
 		<-next.C
 		s.jumio.sendHeld([]string{e.WorkflowExecutionID})
-		if e.Expected.State != sandbox.StateAwaiting {
+		if e.Expected.State != workflow.Awaiting {
 			s.sent.Add(1)
 		}
 	}

@@ -131,7 +131,7 @@ func (s *soak) forgeCallbacks(rng *rand.Rand) {
 	}
 }
 
-// repeat posts a callback again that has been stored, byte for byte.
+// repeat posts a stored callback again, byte for byte.
 func (s *soak) repeat(c *http.Client, workflowExecution string) {
 	var body []byte
 	err := s.db.pool.QueryRow(s.ctx, `SELECT body FROM jumio.callbacks WHERE workflow_execution_id = $1 AND user_reference LIKE 'genuine-%'
@@ -189,7 +189,7 @@ func (s *soak) forgeUnknown(rng *rand.Rand) {
 	}
 }
 
-// target is a journey whose genuine callback came, or comes in a moment.
+// target is a journey whose genuine callback has arrived or is about to.
 func (s *soak) target(rng *rand.Rand) *sandbox.Entry {
 	const window, ahead = 20, 3
 	last := min(int(s.sent.Load())+ahead, len(s.targets)) - 1
@@ -249,7 +249,7 @@ func noise(rng *rand.Rand, length int) string {
 	return base64.RawURLEncoding.EncodeToString(bytes)[:length]
 }
 
-// oddBody is no callback, or hardly one.
+// oddBody is not a callback, or barely one.
 func oddBody(rng *rand.Rand, id string) string {
 	return pick(rng,
 		`{`, `{}`, `[]`, `null`, `"`+id+`"`, `{"workflowExecution":null}`, `{"workflowExecution":{"id":null}}`,
@@ -290,8 +290,8 @@ func (s *soak) do(conn *pgx.Conn, kind, want, sql string, args ...any) {
 	s.count(kind, 1)
 }
 
-// refusedRows are values of a callback that the table refuses.
-var refusedRows = []string{
+// rejectedRows are values of a callback that the table rejects.
+var rejectedRows = []string{
 	`gen_random_uuid(), 'infinity', NULL, '', 'w', '', NULL, NULL, NULL, ''`,
 	`gen_random_uuid(), now(), 'infinity', '', 'w', '', NULL, NULL, NULL, ''`,
 	`gen_random_uuid(), '4713-01-01 BC', NULL, '', 'w', '', NULL, NULL, NULL, ''`,
@@ -309,7 +309,7 @@ func (s *soak) forgeRows(rng *rand.Rand, conn *pgx.Conn) {
 		workflow_execution_id, workflow_status, account_id, workflow_href, user_reference, body) VALUES `
 	for s.pause(rng, 50*time.Millisecond) {
 		if rng.IntN(3) == 0 {
-			s.do(conn, "row that is refused", pgerrcode.CheckViolation, insert+"("+pick(rng, refusedRows...)+")")
+			s.do(conn, "row that is rejected", pgerrcode.CheckViolation, insert+"("+pick(rng, rejectedRows...)+")")
 			continue
 		}
 		id := uuid.New()

@@ -8,8 +8,8 @@ import (
 )
 
 // TestChaosJumio: Jumio answers with errors, too many requests, revoked tokens
-// and half images, to everybody and for a while. Every workflow execution is
-// retrieved all the same, and nothing that was had is fetched again.
+// and half images, to everybody and for a while. Every workflow execution is still
+// retrieved, and nothing is fetched twice.
 func TestChaosJumio(t *testing.T) {
 	t.Parallel()
 	for _, f := range []struct {
@@ -61,7 +61,7 @@ func jumioRig(t *testing.T) *chaosRig {
 	return r
 }
 
-// TestChaosDNS: the name server goes away; what it said holds, also for an
+// TestChaosDNS: the name server goes down; its last answers stay valid, even for an
 // instance that starts without it.
 func TestChaosDNS(t *testing.T) {
 	t.Parallel()

@@ -86,7 +86,7 @@ func TestChaosKilledWorker(t *testing.T) {
 }
 
 // TestChaosTerminated: a SIGTERM under load ends with exit code 0 and loses
-// nothing; no callback that reaches callbackd is answered otherwise than with 200.
+// nothing; every callback that reaches callbackd is answered with 200.
 func TestChaosTerminated(t *testing.T) {
 	t.Parallel()
 	r := newChaosRig(t, migrated(t))

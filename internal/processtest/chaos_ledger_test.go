@@ -5,21 +5,29 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
+	"time"
+
+	"callbackd/internal/doctest"
 )
 
-// The chaos suite, TestChaos*: callbackd under load while what it stands on
+// The chaos suite, TestChaos*: callbackd under load while what it depends on
 // breaks, with a ledger of every callback that was answered with 200. The short
-// version is a part of the tests; `make chaos` is the full one.
+// version is part of the tests; `make chaos` is the full one.
 var (
 	chaosFull = flag.Bool("chaos.full", false, "run the chaos suite in full: many more faults, held for longer")
+	chaosDocs = flag.Bool("chaos.docs", false, "write the chaos suite's ledger into docs/reliability.md")
 	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the chaos suite's random moments; 0 draws one")
 )
+
+var started = time.Now()
 
 // seed is the run's seed, drawn once unless it was given.
 var seed = sync.OnceValue(func() uint64 {
@@ -50,8 +58,8 @@ func times[T any](full, short T) T {
 // a mark of its own, a repeat of an unanswered one too.
 type ledgerLine struct {
 	test string
-	// sent counts posts, acknowledged those answered with 200, stored those of
-	// all posts that stand in jumio.callbacks.
+	// sent counts posts, acknowledged those answered with 200, stored all that are
+	// in jumio.callbacks.
 	sent, acknowledged, stored int
 	// lost were acknowledged and are not stored under the id of the answer.
 	lost int
@@ -79,35 +87,68 @@ func newLedgerLine(t *testing.T) *ledgerLine {
 	return line
 }
 
-// printLedger writes the run's ledger as a table, if a chaos test ran.
-func printLedger(w io.Writer) {
+// printLedger writes the run's ledger as a table, if a chaos test ran; with
+// -chaos.docs into the documentation as well.
+func printLedger(w io.Writer) error {
 	ledger.mu.Lock()
 	defer ledger.mu.Unlock()
 	if len(ledger.lines) == 0 {
+		return nil
+	}
+	lines, total := map[string]*ledgerLine{}, &ledgerLine{test: "total"}
+	for _, line := range ledger.lines {
+		name := line.group()
+		if lines[name] == nil {
+			lines[name] = &ledgerLine{test: name, faults: map[string]int{}}
+		}
+		lines[name].add(line)
+		total.add(line)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n`-chaos.full=%t -chaos.seed=%d` on %s, %s/%s, %d processors, %s, in %s:\n\n", *chaosFull, seed(),
+		started.Format("2 January 2006"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Since(started).Round(time.Second))
+	b.WriteString("| test | sent | acknowledged | stored | lost | retrieved | duplicated | faults |\n|---|---|---|---|---|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		b.WriteString(lines[name].row())
+	}
+	b.WriteString(total.row() + "\n")
+	for _, what := range total.notDone {
+		fmt.Fprintf(&b, "Not done: %s.\n\n", what)
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil || !*chaosDocs {
+		return err
+	}
+	return doctest.Write("../../docs/reliability.md", "ledger", b.String())
+}
+
+// group is the test's name without its case, but for whether there was a spool.
+func (l *ledgerLine) group() string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(l.test, "TestChaos"), "/")
+	if strings.HasSuffix(l.test, "WithoutSpool") {
+		name += " without spool"
+	}
+	return name
+}
+
+func (l *ledgerLine) add(line *ledgerLine) {
+	l.sent += line.sent
+	l.acknowledged += line.acknowledged
+	l.stored += line.stored
+	l.lost += line.lost
+	l.retrieved += line.retrieved
+	l.duplicated += line.duplicated
+	l.notDone = append(l.notDone, line.notDone...)
+	if l.faults == nil { // the total lists none
 		return
 	}
-	slices.SortFunc(ledger.lines, func(a, b *ledgerLine) int { return strings.Compare(a.test, b.test) })
-	total := &ledgerLine{test: "total", faults: map[string]int{}}
-	for _, line := range ledger.lines {
-		total.sent += line.sent
-		total.acknowledged += line.acknowledged
-		total.stored += line.stored
-		total.lost += line.lost
-		total.retrieved += line.retrieved
-		total.duplicated += line.duplicated
-		total.notDone = append(total.notDone, line.notDone...)
+	for kind, n := range line.faults {
+		l.faults[kind] += n
 	}
-	fmt.Fprintf(w, "chaos ledger, -chaos.full=%t -chaos.seed=%d\n", *chaosFull, seed())
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "test\tsent\tacknowledged\tstored\tlost\tretrieved\tduplicated\tfaults")
-	for _, line := range append(ledger.lines, total) {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", line.test,
-			line.sent, line.acknowledged, line.stored, line.lost, line.retrieved, line.duplicated, line.listFaults())
-	}
-	_ = table.Flush() // standard output
-	for _, what := range total.notDone {
-		fmt.Fprintf(w, "not done: %s\n", what)
-	}
+}
+
+func (l *ledgerLine) row() string {
+	return doctest.Row(l.test, strconv.Itoa(l.sent), strconv.Itoa(l.acknowledged),
+		strconv.Itoa(l.stored), strconv.Itoa(l.lost), strconv.Itoa(l.retrieved), strconv.Itoa(l.duplicated), l.listFaults())
 }
 
 func (l *ledgerLine) listFaults() string {

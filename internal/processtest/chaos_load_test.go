@@ -17,7 +17,7 @@ import (
 // chaosSenders deliver callbacks at a time.
 const chaosSenders = 16
 
-// post is one callback that was posted.
+// post is one posted callback.
 type post struct {
 	mark      string // stands in its body, and in no other
 	requestID string // of the 200; "" without one

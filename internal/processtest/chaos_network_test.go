@@ -60,7 +60,7 @@ func (r *chaosRig) breakNetwork(where string, network *brokenNetwork, felt func(
 		r.fault("network to " + where + " " + way.name)
 		way.begin()
 		hold(long)
-		network.mend()
+		network.repair()
 		r.awaitMore(chaosSenders)
 	}
 }

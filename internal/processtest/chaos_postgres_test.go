@@ -93,7 +93,7 @@ func (r *chaosRig) exhaustConnections(_ *outage, long time.Duration) {
 	hold(long)
 }
 
-// takeAll connects until the server has no room.
+// takeAll opens connections until the server accepts no more.
 func takeAll(ctx context.Context, dsn string) (taken []*pgx.Conn, err error) {
 	for {
 		conn, err := pgx.Connect(ctx, dsn)

@@ -9,14 +9,14 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// brokenNetwork is a way between callbackd and a server that can be cut, slow or
-// half-open.
+// brokenNetwork is a connection between callbackd and a server that can be cut,
+// slow or half-open.
 type brokenNetwork struct {
 	t     *testing.T
 	proxy *toxiproxy.Proxy
 }
 
-// startNetwork opens a way to the server's address.
+// startNetwork opens a proxy to the server's address.
 func startNetwork(t *testing.T, to string) *brokenNetwork {
 	t.Helper()
 	zerolog.SetGlobalLevel(zerolog.Disabled) // some of the library's parts have no logger of their own
@@ -32,16 +32,16 @@ func startNetwork(t *testing.T, to string) *brokenNetwork {
 // address is what callbackd connects to instead of the server's own address.
 func (n *brokenNetwork) address() string { return n.proxy.Listen }
 
-// cut ends all connections, and refuses new ones.
+// cut ends all connections, and accepts no new ones.
 func (n *brokenNetwork) cut() { n.proxy.Stop() }
 
-// slow delays what the server says, and lets little of it through.
+// slow delays the server's data and limits its rate.
 func (n *brokenNetwork) slow() {
 	n.add("latency", "downstream", `{"latency": 300, "jitter": 100}`)
 	n.add("bandwidth", "downstream", `{"rate": 200}`)
 }
 
-// halfOpen swallows what either side says. Connections stay, and new ones are
+// halfOpen drops all data in both directions. Connections stay, and new ones are
 // accepted.
 func (n *brokenNetwork) halfOpen() {
 	n.add("timeout", "downstream", `{"timeout": 0}`)
@@ -56,8 +56,8 @@ func (n *brokenNetwork) add(kind, direction, attributes string) {
 	}
 }
 
-// mend ends what cut, slow and halfOpen did.
-func (n *brokenNetwork) mend() {
+// repair ends what cut, slow and halfOpen did.
+func (n *brokenNetwork) repair() {
 	n.t.Helper()
 	n.proxy.Toxics.ResetToxics(n.t.Context())
 	if n.proxy.Enabled {

@@ -28,10 +28,10 @@ const (
 
 // chaosDelays outlast the faults: two minutes in full, half a minute in short.
 func chaosDelays() string {
-	return times("0s,1s,2s,4s,8s,15s,20s,30s,30s,30s,30s,30s,30s", "0s"+strings.Repeat(",1s", 30))
+	return times("0s,1s,2s,4s,8s,15s,30s,50s,60s,60s", "0s,1s,1s,1s,2s,2s,4s,5s,7s,7s")
 }
 
-// chaosRig is callbackd under load, and all that it stands on.
+// chaosRig is callbackd under load, and all that it depends on.
 type chaosRig struct {
 	t         *testing.T
 	rng       *rand.Rand

@@ -103,15 +103,15 @@ func TestCommandsThatNeedTheDatabase(t *testing.T) {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			for _, environ := range [][]string{nil, {"DATABASE_URL=" + away}, {"DATABASE_URL=" + empty}} {
-				refused(t, environ, strings.Fields(line)...)
+				fails(t, environ, strings.Fields(line)...)
 			}
 		})
 	}
 	t.Run("migrate", func(t *testing.T) {
 		t.Parallel()
 		for _, line := range []string{"migrate up", "migrate down 1", "migrate version", "migrate force 1"} {
-			refused(t, nil, strings.Fields(line)...)
-			refused(t, []string{"DATABASE_URL=" + away}, strings.Fields(line)...)
+			fails(t, nil, strings.Fields(line)...)
+			fails(t, []string{"DATABASE_URL=" + away}, strings.Fields(line)...)
 		}
 	})
 }
@@ -135,7 +135,7 @@ func TestHealthcheck(t *testing.T) {
 	environ := []string{"CALLBACKD_ADMIN_LISTEN=" + strings.TrimPrefix(s.admin, "http://")}
 	succeed(t, environ, "healthcheck")
 	s.stop(terminate)
-	refused(t, environ, "healthcheck")
+	fails(t, environ, "healthcheck")
 }
 
 // TestVersion prints version, commit and Go version.

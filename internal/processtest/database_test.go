@@ -68,8 +68,8 @@ func (db *database) exec(sql string, args ...any) {
 	}
 }
 
-// workflow is a row of jumio.workflow_executions.
-type workflow struct {
+// workflowRow is a row of jumio.workflow_executions.
+type workflowRow struct {
 	ID       string `db:"workflow_execution_id"`
 	State    string `db:"retrieval_state"`
 	Attempts int    `db:"retrieval_attempts"`
@@ -80,11 +80,11 @@ const selectWorkflows = `SELECT workflow_execution_id, retrieval_state, retrieva
 	coalesce(retrieval_error, '') AS retrieval_error FROM jumio.workflow_executions`
 
 // awaitState waits until the workflow execution is in the state.
-func (db *database) awaitState(id, state string) workflow {
+func (db *database) awaitState(id, state string) workflowRow {
 	db.t.Helper()
-	var w workflow
+	var w workflowRow
 	eventually(db.t, patience, func() error {
-		rows := query(db, pgx.RowToStructByName[workflow], selectWorkflows+` WHERE workflow_execution_id = $1`, id)
+		rows := query(db, pgx.RowToStructByName[workflowRow], selectWorkflows+` WHERE workflow_execution_id = $1`, id)
 		if len(rows) == 0 {
 			return fmt.Errorf("workflow execution %s is not there", id)
 		}

@@ -1,5 +1,5 @@
-// Package processtest tests callbackd as a black box: the built binary in
-// processes of its own, a real Postgres, the sandbox as another process, real
-// name servers and load balancers. It holds tests and nothing else, and looks
-// at nothing that an operator or a client could not see.
+// Package processtest tests callbackd as a black box: the built binary in separate
+// processes, a real Postgres, the sandbox as another process, real name servers and
+// load balancers. It contains only tests, and looks only at what an operator or a
+// client can see.
 package processtest

@@ -10,13 +10,12 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/spool"
-	"callbackd/internal/store"
 )
 
-// TestDrain: a spool of many callbacks is moved into Postgres while fresh
-// ones are stored beside that. The process is killed in the middle, and all the
-// same each callback is stored once. Its memory does not grow with the spool.
+// TestDrain: a spool of many callbacks is drained into Postgres while new ones are
+// stored. The process is killed midway, and still each callback is stored once. Its memory does not grow with the spool.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -30,13 +29,13 @@ func TestDrain(t *testing.T) {
 	s := serve(t, spooling(dsn, dir))
 	eventually(t, patience, func() error {
 		if n := moved(); n < spooled/10 {
-			return fmt.Errorf("%d callbacks are moved", n)
+			return fmt.Errorf("%d callbacks are drained", n)
 		}
 		return nil
 	})
 	s.kill()
 	if n := moved(); n >= spooled {
-		t.Errorf("killed after all %d had been moved", n)
+		t.Errorf("killed after all %d had been drained", n)
 	}
 
 	s = serve(t, spooling(dsn, dir))
@@ -85,7 +84,7 @@ func fillSpool(t *testing.T, dir string, n int) {
 		sending.Go(func() {
 			for k := range n / senders {
 				id := fmt.Sprintf("spooled-%d-%d", sender, k)
-				c := &store.Callback{
+				c := &callback.Callback{
 					ID: uuid.Must(uuid.NewV7()), ReceivedAt: began, SourceIP: netip.MustParseAddr(jumioAddress), ContentType: "application/json",
 					Body: []byte(callbackBody(id, "SPOOLED")), WorkflowExecutionID: id, WorkflowStatus: "SPOOLED",
 				}

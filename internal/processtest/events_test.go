@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"callbackd/internal/sandbox"
+	"callbackd/internal/workflow"
 )
 
 // event is a row of jumio.events.
@@ -118,11 +119,11 @@ func checkEvents(t *testing.T, db *database, l sandbox.Ledger, consumer *eventCo
 	want := map[string]int{"callback_received": l.Totals.CallbacksAcknowledged}
 	for _, e := range l.Journeys {
 		switch e.Expected.State {
-		case sandbox.StateRetrieved, sandbox.StatePartial:
+		case workflow.Retrieved, workflow.Partial:
 			want["retrieved"]++
-		case sandbox.StateFailed:
+		case workflow.Failed:
 			want["retrieval_failed"]++
-		case sandbox.StateNotRequired:
+		case workflow.NotRequired:
 			want["expired"]++
 		}
 	}

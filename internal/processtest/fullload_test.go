@@ -8,9 +8,9 @@ import (
 
 // TestPostgresKilledUnderFullLoad: Postgres is killed again and again while 256
 // connections post as fast as they are answered, so that batches are cut off in
-// every state. Of what was answered with 200 all is stored once, and nothing is
-// answered otherwise than with 200 or 503. It takes all of the machine, so no
-// other test runs beside it.
+// every state. Every callback answered with 200 is stored once, and no other status
+// than 200 and 503 is given. It takes the whole machine, so no other test runs
+// beside it.
 func TestPostgresKilledUnderFullLoad(t *testing.T) {
 	const (
 		connections = 256

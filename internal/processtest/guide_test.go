@@ -46,8 +46,8 @@ type callbackRow struct {
 	CallbackSentAt      time.Time
 }
 
-// TestGuidesExampleWithCurlBody: the guide's own example stands in
-// jumio.callbacks with every column, as JSON, under the guide's Content-Type,
+// TestGuidesExampleWithCurlBody: the guide's own example arrives in jumio.callbacks
+// with every column, as JSON, under the guide's Content-Type,
 // and as `curl --data @file` sends it, which leaves the line breaks out.
 func TestGuidesExampleWithCurlBody(t *testing.T) {
 	t.Parallel()

@@ -23,17 +23,17 @@ const (
 	floodSenders    = 32
 	rejectedPerHour = 100
 
-	// A callback of Jumio's must be answered so much later, at most, than
-	// without the attack. The median counts: the machine may be busy.
+	// Jumio's callbacks may be answered this much later than without the attack. The
+	// median counts: the machine may be busy.
 	mostDelay = 100 * time.Millisecond
 	// mostMemoryAttacked is for the whole process.
 	mostMemoryAttacked = 200 << 20
-	// mostLines of the log are written in a second about requests of strangers.
+	// mostLines is how many lines a second the log may have about strangers' requests.
 	mostLines = 20
 )
 
 // TestHostileClients: under 5,000 idle connections, clients that send their
-// headers or bodies slowly or without end, and 100,000 refused requests a minute,
+// headers or bodies slowly or without end, and 100,000 rejected requests a minute,
 // Jumio's callbacks are answered in time, memory and the rejected callbacks stay
 // within their limits, the log stays readable, and the slow ones are cut off.
 func TestHostileClients(t *testing.T) {
@@ -56,7 +56,7 @@ func TestHostileClients(t *testing.T) {
 	took := time.Since(began)
 	flood.wait(t)
 
-	t.Logf("median of a callback's answer: %v quiet, %v under attack; %d requests refused in %v", quiet, busy, floodRequests, took)
+	t.Logf("median of a callback's answer: %v quiet, %v under attack; %d requests rejected in %v", quiet, busy, floodRequests, took)
 	if busy-quiet > mostDelay {
 		t.Errorf("a callback is answered in %v (median), %v without the attack", busy, quiet)
 	}
@@ -65,8 +65,8 @@ func TestHostileClients(t *testing.T) {
 	checkTraces(t, s, db, time.Since(began))
 }
 
-// median posts callbacks as Jumio until it is enough, and returns the median of
-// the times to their answers, which all must be 200.
+// median posts callbacks as Jumio until enough says so, and returns the median
+// answer time. All answers must be 200.
 func median(t *testing.T, s *instance, name string, enough func(n int) bool) time.Duration {
 	t.Helper()
 	c := &http.Client{Transport: &http.Transport{}, Timeout: patience}
@@ -122,7 +122,7 @@ func checkMemory(t *testing.T, s *instance, most int) {
 // checkTraces looks at what the attack has left behind.
 func checkTraces(t *testing.T, s *instance, db *database, took time.Duration) {
 	t.Helper()
-	// The least is what one address gets.
+	// The minimum is what one address gets.
 	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks`); n < rejectedPerHour/4 || n > rejectedPerHour {
 		t.Errorf("%d rejected callbacks are kept, want between %d and %d", n, rejectedPerHour/4, rejectedPerHour)
 	}
@@ -146,15 +146,15 @@ func checkTraces(t *testing.T, s *instance, db *database, took time.Duration) {
 		case entry.Msg == "callback" && entry.Outcome == "forbidden":
 			lines++
 			accounted += 1 + entry.Suppressed
-		case entry.Msg == "request refused":
+		case entry.Msg == "request rejected":
 			lines++
 		}
 	}
 	if most := mostLines * int(took.Seconds()+10); lines > most {
-		t.Errorf("%d lines about refused requests in %v, want at most %d", lines, took, most)
+		t.Errorf("%d lines about rejected requests in %v, want at most %d", lines, took, most)
 	}
 	if accounted < floodRequests/2 || accounted > int(forbidden) {
-		t.Errorf("the log speaks of %d refused requests, %v were counted", accounted, forbidden)
+		t.Errorf("the log reports %d rejected requests, %v were counted", accounted, forbidden)
 	}
-	t.Logf("%v refused requests, %d lines about them", forbidden, lines)
+	t.Logf("%v rejected requests, %d lines about them", forbidden, lines)
 }

@@ -105,7 +105,7 @@ func (all *senders) wait(t *testing.T) {
 	}
 }
 
-// startFlood begins to send refused requests, spread evenly over time.
+// startFlood begins to send requests to be rejected, spread evenly over time.
 func startFlood(t *testing.T, s *instance) *senders {
 	t.Helper()
 	body := processed("forged")
@@ -121,7 +121,7 @@ func startFlood(t *testing.T, s *instance) *senders {
 			for range floodRequests / floodSenders {
 				<-ticks.C
 				if _, err := io.WriteString(conn, request); err != nil {
-					return fmt.Errorf("send a refused request: %w", err)
+					return fmt.Errorf("send a request to be rejected: %w", err)
 				}
 				code, err := readStatus(conn, in)
 				if err != nil {

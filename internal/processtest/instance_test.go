@@ -18,7 +18,7 @@ const (
 
 	callbackPath = "/jumio/callback"
 
-	// fastDelays are ten attempts with next to no pauses.
+	// fastDelays are ten attempts with almost no pauses.
 	fastDelays = "0s,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms"
 
 	// shutdownTimeout makes an instance receive for 2 s more after a signal, a

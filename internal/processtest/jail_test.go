@@ -14,8 +14,8 @@ import (
 // nobody is a user without an entry in any passwd file.
 const nobody = "65432"
 
-// TestBareSurroundings: the delivered binary does its whole work where there is
-// nothing but itself: nothing to write to, no temporary directory, no user
+// TestBareSurroundings: the release binary does all its work where there is nothing
+// but itself: nothing to write to, no temporary directory, no user
 // database, no home, no PATH, no time zones, the strictest umask, as a user that
 // is only a number.
 func TestBareSurroundings(t *testing.T) {
@@ -96,7 +96,7 @@ func bareSurroundings(t *testing.T) (run func(t testing.TB, environ []string, ar
 }
 
 // gnuChroot is the path of the only chroot that takes users as numbers; empty
-// where there is another one.
+// elsewhere.
 func gnuChroot() string {
 	for _, path := range []string{"/usr/sbin/chroot", "/usr/bin/chroot"} {
 		if version, err := exec.Command(path, "--version").Output(); err == nil && strings.Contains(string(version), "GNU") {

@@ -11,6 +11,7 @@ import (
 
 	"callbackd/internal/sandbox"
 	"callbackd/internal/store/storetest"
+	"callbackd/internal/workflow"
 )
 
 // maxAttempts is the guide's limit ("Retrieval", Best Practices) and the length
@@ -86,10 +87,10 @@ func awaitExpectedStates(t *testing.T, db *database, jumio *jumioSandbox) {
 	})
 }
 
-func workflows(db *database) map[string]workflow {
+func workflows(db *database) map[string]workflowRow {
 	db.t.Helper()
-	rows := map[string]workflow{}
-	for _, w := range query(db, pgx.RowToStructByName[workflow], selectWorkflows) {
+	rows := map[string]workflowRow{}
+	for _, w := range query(db, pgx.RowToStructByName[workflowRow], selectWorkflows) {
 		rows[w.ID] = w
 	}
 	return rows
@@ -133,8 +134,8 @@ func checkImages(t *testing.T, db *database, journeys []sandbox.Entry) int {
 }
 
 // checkRequests: never more than ten attempts, never two at a time, and nothing
-// fetched again that was had. Requests beyond one for each attempt are those
-// that were repeated after a 401.
+// fetched twice. Requests beyond one for each attempt are those repeated after a
+// 401.
 func checkRequests(t *testing.T, db *database, l sandbox.Ledger) {
 	t.Helper()
 	rows, repeated := workflows(db), 0
@@ -156,7 +157,7 @@ func checkRequests(t *testing.T, db *database, l sandbox.Ledger) {
 			}
 			repeated += max(0, hits.Requests-w.Attempts)
 		}
-		if e.Expected.State == sandbox.StateFailed && (w.Attempts != maxAttempts || e.DetailsRequests.Requests < maxAttempts) {
+		if e.Expected.State == workflow.Failed && (w.Attempts != maxAttempts || e.DetailsRequests.Requests < maxAttempts) {
 			t.Errorf("%s failed after %d attempts and %d requests, want all %d", e.Kind, w.Attempts, e.DetailsRequests.Requests, maxAttempts)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// Addresses of this machine that play the parties around a load balancer.
+// Addresses of this machine, for the parties around a load balancer.
 const (
 	balancerAddress = "127.0.0.1" // from which it connects to callbackd
 	allowedClient   = "127.0.0.3" // in CALLBACKD_ALLOWED_CIDRS
@@ -36,7 +36,7 @@ const (
 	publicName = "callbacks.example.com"
 	// secretPath must not show in any log.
 	secretPath = "/jumio/0d6c5b1f2a9e"
-	// largestBody is CALLBACKD_MAX_BODY_BYTES, and what the examples let pass.
+	// largestBody is CALLBACKD_MAX_BODY_BYTES, which the examples let through.
 	largestBody = 1 << 20
 )
 
@@ -144,6 +144,7 @@ func (e example) test(t *testing.T) {
 	a, b := serve(t, e.settings(dsn)), serve(t, e.settings(dsn))
 	behind := startBalancer(t, e, address(a), address(b))
 	behind.checkAddresses(db)
+	behind.checkPaths()
 	behind.checkSize(db)
 	if e.checks {
 		behind.checkHealth(a, b)
@@ -160,6 +161,9 @@ func (e example) test(t *testing.T) {
 	b.kill()
 	if answer, err := behind.post(allowedClient, ""); err == nil && answer.code < 500 {
 		t.Errorf("without an instance: answered %d", answer.code)
+	}
+	if answer, err := behind.get("/readyz"); err == nil && answer.code < 500 {
+		t.Errorf("/readyz without an instance: answered %d", answer.code)
 	}
 	for _, l := range []*balancer{behind, besideWitness} {
 		if log := l.logs(); !strings.Contains(log, allowedClient) || strings.Contains(log, "0d6c5b1f2a9e") {
@@ -297,7 +301,7 @@ func (b *balancer) postBody(from, spoofed, body string) (*answer, error) {
 		r.Header.Set("X-Forwarded-For", spoofed)
 	}
 	if len(body) > largestBody {
-		// Who answers and hangs up while the body still comes may not be heard.
+		// An answer may be lost when the server hangs up while the body is still being sent.
 		r.Header.Set("Expect", "100-continue")
 	}
 	return do(b.client(from), r)
@@ -315,7 +319,7 @@ func (b *balancer) wantPosted(when string) {
 	}
 }
 
-// checkAddresses: who calls decides, whatever the caller says of itself.
+// checkAddresses: the caller's address decides, whatever headers it sends.
 func (b *balancer) checkAddresses(db *database) {
 	t := b.t
 	t.Helper()
@@ -346,7 +350,7 @@ func (b *balancer) checkAddresses(db *database) {
 		}
 	}
 
-	// A PROXY header of the caller's own is nothing but a broken request.
+	// A PROXY header from the caller itself is a broken request.
 	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(otherClient)}}, Config: b.tls()}).DialContext(t.Context(), "tcp", b.address)
 	if err != nil {
 		t.Fatal(err)
@@ -386,6 +390,40 @@ func (b *balancer) checkAddresses(db *database) {
 	}
 }
 
+// checkPaths: from outside, anybody can ask whether a callback would be stored. A
+// balancer that looks at HTTP passes on nothing else but callbacks.
+func (b *balancer) checkPaths() {
+	b.t.Helper()
+	healthz := http.StatusNotFound
+	if b.e.tcp {
+		healthz = http.StatusOK
+	}
+	for path, want := range map[string]int{
+		secretPath: http.StatusMethodNotAllowed, "/readyz": http.StatusOK, "/healthz": healthz,
+		"/metrics": http.StatusNotFound, "/": http.StatusNotFound, secretPath + "/": http.StatusNotFound,
+	} {
+		a, err := b.get(path)
+		if err != nil {
+			b.t.Fatalf("GET %s: %v", path, err)
+		}
+		passed := a.header.Get("X-Request-Id") != ""
+		if a.code != want || passed != (b.e.tcp || want != http.StatusNotFound) {
+			b.t.Errorf("GET %s: answered %d, want %d (passed on: %t)", path, a.code, want, passed)
+		}
+		if path == "/readyz" && a.body != "ready\n" {
+			b.t.Errorf("GET %s: answered %q, want no details", path, a.body)
+		}
+	}
+}
+
+func (b *balancer) get(path string) (*answer, error) {
+	r, err := http.NewRequest(http.MethodGet, "https://"+publicName+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	return do(b.client(otherClient), r)
+}
+
 // checkSize: bodies up to the limit come through, larger ones get 413.
 func (b *balancer) checkSize(db *database) {
 	b.t.Helper()
@@ -405,7 +443,7 @@ func (b *balancer) checkSize(db *database) {
 	}
 }
 
-// checkHealth: the balancer's checks are answered, and it is content with them.
+// checkHealth: the balancer's checks are answered and succeed.
 func (b *balancer) checkHealth(instances ...*instance) {
 	b.t.Helper()
 	for _, i := range instances {
@@ -425,10 +463,10 @@ func (b *balancer) checkHealth(instances ...*instance) {
 	})
 }
 
-// outByReadiness is HAProxy's line when /readyz is no more answered 200.
+// outByReadiness is HAProxy's line when /readyz no longer answers 200.
 var outByReadiness = regexp.MustCompile(`server callbackd/a failed, reason: Layer7 wrong status, code: 503.* status: 0/\d+ DOWN`)
 
-// checkStop: an instance is stopped, and no callback is refused. A balancer with
+// checkStop: an instance is stopped, and no callback is rejected. A balancer with
 // checks takes it out of rotation while it still receives.
 func (b *balancer) checkStop(i *instance) {
 	b.t.Helper()
@@ -451,7 +489,7 @@ func (b *balancer) checkStop(i *instance) {
 	})
 	allowed := 0
 	if b.e.tcp && !b.e.checks {
-		// Which the instance's socket had, but the instance had not.
+		// Connections that its socket had accepted, but not the instance.
 		allowed = 1
 	}
 	if broken > allowed || stored < 10 {
@@ -465,7 +503,7 @@ func (b *balancer) checkStop(i *instance) {
 	}
 }
 
-// checkWire: what a receiver gets to see.
+// checkWire: what a receiver sees.
 func (b *balancer) checkWire(w *witness) {
 	b.t.Helper()
 	w.behave(answer200)
@@ -594,8 +632,7 @@ func haveAddresses(t *testing.T) {
 	}
 }
 
-// installed finds a load balancer's program, also where the PATH of an ordinary
-// user does not lead.
+// installed finds a load balancer's program, even outside an ordinary user's PATH.
 func installed(t *testing.T, name, debianPackage string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {

@@ -24,7 +24,7 @@ func run(m *testing.M) int {
 	var err error
 	if programDir, err = os.MkdirTemp("", "callbackd-processtest-"); err == nil {
 		defer os.RemoveAll(programDir)
-		// These tests wait for other processes most of their time.
+		// These tests mostly wait for other processes.
 		err = flag.Set("test.parallel", "6")
 	}
 	if err != nil {
@@ -32,18 +32,20 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	printLedger(os.Stdout)
+	if err := printLedger(os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return code
 }
 
 // program builds callbackd, once, and returns its path.
 var program = sync.OnceValues(func() (string, error) { return build("callbackd", raceFlags...) })
 
-// plainProgram is callbackd as it is delivered: static, without the race
-// detector.
+// plainProgram is callbackd as it is released: static, without the race detector.
 var plainProgram = sync.OnceValues(func() (string, error) { return build("callbackd-plain") })
 
-// build builds callbackd; without flags, as it is delivered.
+// build builds callbackd; without flags, as it is released.
 func build(name string, flags ...string) (string, error) {
 	if err := readSources(); err != nil {
 		return "", err

@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dnsAddress is known from DNS only. It is a public one, for others are not taken
-// from there.
+// dnsAddress is known from DNS only. It is public, because others are ignored
+// there.
 const dnsAddress = "34.192.0.7"
 
 // nameServer is a real name server on loopback that knows one IPv4 address for
@@ -47,7 +47,7 @@ func startNameServer(t testing.TB, address string) *nameServer {
 	return s
 }
 
-// stop ends the server: questions find nobody. Further calls do nothing.
+// stop ends the server: queries get no answer. Further calls do nothing.
 func (s *nameServer) stop() {
 	if s.server.Shutdown() != nil {
 		return // it has been stopped

@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	// patience is how long anything may take that should take a moment, on a
-	// busy machine.
+	// patience is how long a quick operation may take on a busy machine.
 	patience = 60 * time.Second
 	// pollInterval is how often a condition is looked at.
 	pollInterval = 20 * time.Millisecond
@@ -159,7 +158,7 @@ func (p *process) wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// result is what a command led to.
+// result is a command's exit code and output.
 type result struct {
 	Code           int
 	Stdout, Stderr string
@@ -183,8 +182,8 @@ func callbackd(t testing.TB, environ []string, args ...string) result {
 	return result{code, p.stdout.String(), p.stderr.String()}
 }
 
-// succeed is callbackd for a command that must succeed without a word on
-// stderr. It returns what stands on stdout.
+// succeed runs a command that must succeed and write nothing to stderr. It returns
+// stdout.
 func succeed(t testing.TB, environ []string, args ...string) string {
 	t.Helper()
 	r := callbackd(t, environ, args...)
@@ -194,9 +193,9 @@ func succeed(t testing.TB, environ []string, args ...string) string {
 	return r.Stdout
 }
 
-// refused runs a command that must fail with exit code 1 and one line on
-// stderr, which it returns.
-func refused(t testing.TB, environ []string, args ...string) string {
+// fails runs a command that must fail with exit code 1 and one line on stderr,
+// which it returns.
+func fails(t testing.TB, environ []string, args ...string) string {
 	t.Helper()
 	r := callbackd(t, environ, args...)
 	if r.Code != 1 || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 {

@@ -84,7 +84,7 @@ func postBehind(header string, s *instance, forwarded string) (*answer, error) {
 	return do(c, r)
 }
 
-// The ports in the headers; nobody looks at them.
+// The ports in the headers, which are ignored.
 const fromPort, toPort = 40000, 443
 
 // proxyV1 is a header of the PROXY protocol's version 1 (section 2.1).

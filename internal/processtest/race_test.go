@@ -6,7 +6,7 @@ package processtest
 // that raced exits with 66.
 var raceFlags = []string{"-race"}
 
-// spooled are the callbacks that an instance drains in a test, in a bearable time.
+// spooled is how many callbacks an instance drains in a test, few enough for the race detector.
 const spooled = 25_000
 
 // mostMemory is what a draining instance may take, in bytes. The race detector takes a multiple.

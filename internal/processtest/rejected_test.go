@@ -11,8 +11,8 @@ import (
 	"callbackd/internal/store/storetest"
 )
 
-// TestRejectedAndRefetchCommands: what was refused is looked at and taken in by
-// the commands, and retrieved; what was retrieved is retrieved again.
+// TestRejectedAndRefetchCommands: the commands list and replay rejected callbacks,
+// which are then retrieved; refetch retrieves a result again.
 func TestRejectedAndRefetchCommands(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
@@ -32,8 +32,8 @@ func TestRejectedAndRefetchCommands(t *testing.T) {
 		t.Errorf("rejected show prints\n%s", shown)
 	}
 
-	// JSON may hold what a terminal obeys: U+009B, a direction override, a NUL byte
-	// as an escape, which is harmless.
+	// JSON may hold characters that control a terminal: U+009B, a direction override;
+	// a NUL byte as an escape is harmless.
 	odd := s.post(t, foreignAddress, "application/json", "{\"a\":\"\u009b2J\u202e\\u0000\"}").wantCode(t, http.StatusForbidden).header.Get("X-Request-Id")
 	if shown := succeed(t, environ, "rejected", "show", odd); !strings.Contains(shown, `\u009b2J\u202e`) || strings.ContainsAny(shown, "\u009b\u202e\x00") {
 		t.Errorf("rejected show prints %q", shown)
@@ -47,7 +47,7 @@ func TestRejectedAndRefetchCommands(t *testing.T) {
 	if want := foreignAddress + " " + body; len(stored) != 1 || stored[0] != want {
 		t.Errorf("jumio.callbacks holds %q, want %q", stored, want)
 	}
-	refused(t, environ, "rejected", "replay", id)
+	fails(t, environ, "rejected", "replay", id)
 	if n := db.count(`SELECT count(*) FROM jumio.rejected_callbacks WHERE replayed_at IS NOT NULL`); n != 1 {
 		t.Errorf("%d rejected callbacks are marked as replayed, want 1", n)
 	}
@@ -55,7 +55,7 @@ func TestRejectedAndRefetchCommands(t *testing.T) {
 		t.Errorf("%d callbacks after a second replay, want 1", n)
 	}
 
-	refused(t, environ, "refetch", workflow, "unknown")
+	fails(t, environ, "refetch", workflow, "unknown")
 	succeed(t, environ, "refetch", workflow)
 	eventually(t, patience, func() error {
 		if n := db.count(`SELECT count(*) FROM jumio.events WHERE type = 'retrieved'`); n != 2 {
@@ -71,8 +71,8 @@ func TestRejectedAndRefetchCommands(t *testing.T) {
 	}
 }
 
-// TestUserReferenceKey: with the key set, only a callback whose userReference
-// `callbackd sign` has made is taken.
+// TestUserReferenceKey: with the key set, only a callback with a userReference made
+// by `callbackd sign` is accepted.
 func TestUserReferenceKey(t *testing.T) {
 	t.Parallel()
 	const key = "CALLBACKD_USER_REFERENCE_KEY=a key of ours"
@@ -120,7 +120,7 @@ func TestUserReferenceKey(t *testing.T) {
 	}
 }
 
-// The role of a receiver may insert anything as a reason; on a terminal it forges
+// The role of a receiver may insert anything as a reason; in a terminal it forges
 // neither lines nor columns.
 func TestRejectedReasonIsEscaped(t *testing.T) {
 	t.Parallel()

@@ -28,8 +28,7 @@ const (
 	receiverLogin = "callbackd_receive"
 )
 
-// rolesRig is a Postgres of the test's own with what deploy/roles.sql makes in
-// it, and the schema.
+// rolesRig is a private Postgres with the roles of deploy/roles.sql and the schema.
 type rolesRig struct {
 	t      *testing.T
 	server *pgserver.Server
@@ -67,7 +66,7 @@ func newRolesRig(t *testing.T, settings map[string]string, prepare func(*pgx.Con
 	return r
 }
 
-// runFile runs deploy/roles.sql, which must succeed without a word.
+// runFile runs deploy/roles.sql, which must succeed and print nothing.
 func (r *rolesRig) runFile() {
 	r.t.Helper()
 	file, err := os.Open("../../deploy/roles.sql") // here, so that go test's cache knows of it
@@ -104,8 +103,8 @@ func (r *rolesRig) connect(dsn string) *pgx.Conn {
 	return conn
 }
 
-// try connects, runs a statement, and gives the SQLSTATE of the first error; ""
-// for none.
+// try connects, runs a statement, and returns the SQLSTATE of the first error, or
+// "".
 func (r *rolesRig) try(dsn, sql string, args ...any) string {
 	r.t.Helper()
 	conn, err := pgx.Connect(r.t.Context(), dsn)
@@ -131,10 +130,10 @@ func sqlState(err error) string {
 	return err.Error()
 }
 
-// refusedToBoth are statements that neither lesser role may run; $me is the
-// login role. Each is refused with 42501, insufficient_privilege.
-var refusedToBoth = []string{
-	// What fills the disk or the shared memory, which are everybody's.
+// deniedToBoth are statements that neither lesser role may run; $me is the login
+// role. Each fails with 42501, insufficient_privilege.
+var deniedToBoth = []string{
+	// What fills the disk or shared memory.
 	`CREATE TEMPORARY TABLE t (a int)`,
 	`SELECT lo_create(0)`,
 	`SELECT lo_creat(-1)`,
@@ -151,7 +150,7 @@ var refusedToBoth = []string{
 	`CREATE SCHEMA s`,
 	`CREATE EXTENSION dblink`,
 	`CREATE DATABASE d`,
-	// What makes the others wait, or ends them.
+	// What blocks or ends other sessions.
 	`SELECT pg_advisory_lock(4711202604711)`,
 	`SELECT pg_try_advisory_lock_shared(4711202604711)`,
 	`SELECT pg_advisory_xact_lock(1667329635, 1702257011)`,
@@ -204,8 +203,8 @@ var refusedToBoth = []string{
 	`COPY (SELECT 1) TO PROGRAM 'true'`,
 }
 
-// refusedTo are those that one of them may not run.
-var refusedTo = map[string][]string{
+// deniedTo are those that one of them may not run.
+var deniedTo = map[string][]string{
 	readerLogin: {
 		`SET ROLE callbackd_receiver`,
 		`BEGIN; LOCK TABLE callbackd.allowlist_addresses IN ACCESS EXCLUSIVE MODE`,
@@ -244,7 +243,7 @@ func TestLesserRoles(t *testing.T) {
 	t.Parallel()
 	r := newRolesRig(t, nil, nil)
 	for _, role := range []string{readerLogin, receiverLogin} {
-		for _, sql := range slices.Concat(refusedToBoth, refusedTo[role]) {
+		for _, sql := range slices.Concat(deniedToBoth, deniedTo[role]) {
 			sql = strings.ReplaceAll(sql, "$me", role)
 			if got := r.try(r.dsn(role), sql); got != pgerrcode.InsufficientPrivilege {
 				t.Errorf("%s: %s: SQLSTATE %q, want %s", role, sql, got, pgerrcode.InsufficientPrivilege)
@@ -279,8 +278,8 @@ func (r *rolesRig) wantOthersHidden(role string) {
 	}
 }
 
-// wantConnections: so many connections are given to the role, and one more is
-// refused with 53300, too_many_connections.
+// wantConnections: the role gets so many connections, and one more fails with
+// 53300, too_many_connections.
 func (r *rolesRig) wantConnections(role string, limit int) {
 	r.t.Helper()
 	var conns []*pgx.Conn
@@ -302,7 +301,7 @@ func (r *rolesRig) wantConnections(role string, limit int) {
 	}
 }
 
-// awaitSessions waits until the server has let go of closed connections.
+// awaitSessions waits until the server has ended the sessions of closed connections.
 func (r *rolesRig) awaitSessions(role string, want int) {
 	r.t.Helper()
 	eventually(r.t, patience, func() error {
@@ -328,11 +327,11 @@ func (r *rolesRig) state() []string {
 
 // TestServerLogWithoutPersonalData: with the roles of deploy/roles.sql, a
 // server that logs every statement with its parameters, the values of refused
-// rows, and plans, writes nothing of a callback, of details or of images. Only
-// its log in CSV quotes refused rows all the same: docs/database.md says so.
+// rows, and plans, writes nothing of a callback, of details or of images. Only its
+// CSV log quotes rejected rows: docs/database.md says so.
 func TestServerLogWithoutPersonalData(t *testing.T) {
 	t.Parallel()
-	const reference, refusedRow, last = "marked-reference-Lw4Hs", "marked-row-Qe6Ny", "marked-end-Zr2Bo"
+	const reference, rejectedRow, last = "marked-reference-Lw4Hs", "marked-row-Qe6Ny", "marked-end-Zr2Bo"
 	r := newRolesRig(t, map[string]string{
 		"log_min_duration_statement": "0", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1", "log_error_verbosity": "verbose",
 		"logging_collector": "on", "log_destination": "stderr,csvlog", "log_directory": "log", "log_filename": "server.log", "log_rotation_size": "0",
@@ -349,7 +348,7 @@ func TestServerLogWithoutPersonalData(t *testing.T) {
 	worker.stop(terminate)
 	for _, role := range []string{receiverLogin, "callbackd_worker", "callbackd_owner"} {
 		if got := r.try(r.dsn(role), `INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, user_reference, body)
-			VALUES (gen_random_uuid(), now(), 'text/plain', 'w', $1, NULL)`, refusedRow); got != pgerrcode.NotNullViolation {
+			VALUES (gen_random_uuid(), now(), 'text/plain', 'w', $1, NULL)`, rejectedRow); got != pgerrcode.NotNullViolation {
 			t.Errorf("%s: SQLSTATE %q, want %s", role, got, pgerrcode.NotNullViolation)
 		}
 		if got := r.try(r.dsn(role), `SELECT 1 / (length($1) - length($1))`, reference); got != pgerrcode.DivisionByZero {
@@ -374,7 +373,7 @@ func TestServerLogWithoutPersonalData(t *testing.T) {
 	r.db.exec(`SELECT '` + last + `'`)
 	text, csv := r.serverLog("server.log", last), r.serverLog("server.csv", last)
 	wantNoSecrets(t, map[string]string{"the server's log": text, "the server's log in CSV": csv}, secrets)
-	wantNoSecrets(t, map[string]string{"the server's log": text}, map[string]string{"refused row": refusedRow})
+	wantNoSecrets(t, map[string]string{"the server's log": text}, map[string]string{"rejected row": rejectedRow})
 }
 
 // serverLog waits until a file of the server's log tells of the last statement,

@@ -85,8 +85,8 @@ func (s *jumioSandbox) trySend(wanted journeys) (entries []sandbox.Entry, err er
 	return entries, json.Unmarshal([]byte(a.body), &entries)
 }
 
-// setFaults makes the sandbox misbehave for all requests; without faults, no
-// longer.
+// setFaults makes the sandbox misbehave for all requests; without faults, it
+// behaves again.
 func (s *jumioSandbox) setFaults(faults ...string) {
 	s.t.Helper()
 	body, err := json.Marshal(map[string][]string{"faults": faults})

@@ -36,7 +36,7 @@ func TestSecretsStayOutWithoutPostgres(t *testing.T) {
 	succeed(t, environ, "migrate", "up")
 	s := serve(t, environ)
 	signed := strings.TrimSpace(succeed(t, environ, "sign", "marked-reference-Bf7Kx"))
-	// Its image keeps the retrieval under way until Postgres has gone.
+	// Its image keeps the retrieval running until Postgres is down.
 	id := jumio.sendOne(journeys{Kind: "passed-passport", UserReference: signed, CallbackURL: s.callbackURL(), Faults: []string{"image:slow:3"}})
 	eventually(t, patience, func() error {
 		if n := jumio.entry(id).DetailsRequests.OK; n == 0 {
@@ -51,7 +51,7 @@ func TestSecretsStayOutWithoutPostgres(t *testing.T) {
 	outputs := map[string]string{
 		"answer to a callback": shown(t, s.post(t, jumioAddress, "application/json", body).wantCode(t, http.StatusServiceUnavailable)),
 	}
-	for name, a := range refusals(t, s, bodyMark) {
+	for name, a := range rejections(t, s, bodyMark) {
 		outputs["answer to "+name] = shown(t, a)
 	}
 	for _, base := range []string{s.callback, s.admin} {
@@ -63,9 +63,9 @@ func TestSecretsStayOutWithoutPostgres(t *testing.T) {
 	}
 	outputs["metrics"] = s.metricsText(t)
 	for _, command := range []string{"serve", "migrate up", "rejected list", "refetch w"} {
-		outputs["callbackd "+command] = refused(t, environ, strings.Fields(command)...)
+		outputs["callbackd "+command] = fails(t, environ, strings.Fields(command)...)
 	}
-	// Its exit code may be 1: the queue tries for long to note what has ended.
+	// Its exit code may be 1: the queue spends long on recording finished jobs.
 	s.signal(terminate)
 	s.wait()
 	outputs["log"] = s.stderr.String() + s.stdout.String()

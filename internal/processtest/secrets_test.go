@@ -72,7 +72,7 @@ func TestSecretsStayOut(t *testing.T) {
 	}
 	jumio.sendHeld(held)
 	outputs := map[string]string{"answers to broken requests": brokenRequests(t, s, bodyMark)}
-	for name, a := range refusals(t, s, bodyMark) {
+	for name, a := range rejections(t, s, bodyMark) {
 		outputs["answer to "+name] = shown(t, a)
 	}
 	for _, base := range []string{s.callback, s.admin} {
@@ -136,7 +136,7 @@ func wantNoSecrets(t *testing.T, outputs, secrets map[string]string) {
 	}
 }
 
-// shown is everything that an answer tells.
+// shown is everything in an answer.
 func shown(t *testing.T, a *answer) string {
 	t.Helper()
 	header, err := json.Marshal(a.header)
@@ -146,8 +146,8 @@ func shown(t *testing.T, a *answer) string {
 	return fmt.Sprint(a.code) + string(header) + a.body
 }
 
-// brokenRequests are the answers to requests that name the callback path and
-// that net/http refuses itself, or that come near it.
+// brokenRequests are the answers to requests that name the callback path and that
+// net/http itself rejects, or nearly does.
 func brokenRequests(t *testing.T, s *instance, mark string) string {
 	t.Helper()
 	var answers strings.Builder
@@ -190,8 +190,8 @@ func exchange(t *testing.T, s *instance, request string) string {
 	return string(answer)
 }
 
-// refusals are the answers to what is refused, each with a mark in its body.
-func refusals(t *testing.T, s *instance, mark string) map[string]*answer {
+// rejections are the answers to requests that are rejected, each with a mark in its body.
+func rejections(t *testing.T, s *instance, mark string) map[string]*answer {
 	t.Helper()
 	valid := `{"userReference":"` + mark + `","workflowExecution":{"id":"w","status":"PROCESSED"}}`
 	answers := map[string]*answer{
@@ -217,7 +217,7 @@ func refusals(t *testing.T, s *instance, mark string) map[string]*answer {
 	return answers
 }
 
-// token asks the sandbox for the token that it gives to callbackd, too.
+// token asks the sandbox for the token that it also gives to callbackd.
 func token(t *testing.T, jumio *jumioSandbox) string {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, jumio.url+"/oauth2/token", strings.NewReader("grant_type=client_credentials"))

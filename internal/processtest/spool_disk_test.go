@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// TestFullDiskAtTheStart: a full disk keeps no receiver from starting, with
-// Postgres there and away, with an empty spool and with one that filled the disk.
-// It says that its spool is no use, takes callbacks while Postgres is there, moves
-// what it holds, and works again without a restart once there is room.
+// TestFullDiskAtTheStart: a receiver starts on a full disk, with and without
+// Postgres, with an empty spool and with one that filled the disk. It says that its
+// spool is unusable, takes callbacks while Postgres is up, drains what it holds,
+// and works again without a restart once there is room.
 func TestFullDiskAtTheStart(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ away, held bool }{
@@ -33,7 +33,7 @@ func TestFullDiskAtTheStart(t *testing.T) {
 			n := 0
 			s := serve(t, environ)
 			if tc.held {
-				n = s.postUntilRefused()
+				n = s.postUntilRejected()
 			}
 			s.kill()
 			filler := filepath.Join(disk, "filler")
@@ -99,8 +99,8 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// postUntilRefused fills the disk with callbacks and says how many were taken.
-func (i *instance) postUntilRefused() (taken int) {
+// postUntilRejected fills the disk with callbacks and returns how many were accepted.
+func (i *instance) postUntilRejected() (taken int) {
 	i.t.Helper()
 	for ; taken < 100; taken++ {
 		body := strings.Replace(callbackBody(spooledID(taken+1), "ACQUIRED"), "{", `{"x":"`+strings.Repeat("x", 40_000)+`",`, 1)
@@ -110,7 +110,7 @@ func (i *instance) postUntilRefused() (taken int) {
 		}
 		a.wantCode(i.t, http.StatusOK)
 	}
-	i.t.Fatal("the disk does not become full")
+	i.t.Fatal("the disk does not fill up")
 	return 0
 }
 
@@ -159,7 +159,7 @@ func TestRefusedSpoolDirectory(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	r := refused(t, spooling(dsn, dir), "serve")
+	r := fails(t, spooling(dsn, dir), "serve")
 	if !strings.Contains(r, "others may write to "+dir+" (mode 0777") || !strings.Contains(r, "chmod go-w") || strings.Count(strings.TrimSpace(r), "\n") != 0 {
 		t.Errorf("it says %q", r)
 	}

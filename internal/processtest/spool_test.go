@@ -17,7 +17,7 @@ import (
 	"callbackd/internal/pgserver"
 )
 
-// outage is a Postgres of its own that a test stops and starts.
+// outage is a private Postgres that a test stops and starts.
 type outage struct {
 	t      testing.TB
 	server *pgserver.Server
@@ -71,7 +71,7 @@ func (i *instance) postAll(from, to int) {
 
 func spooledID(n int) string { return fmt.Sprintf("spooled-%03d", n) }
 
-// awaitEmptySpool waits until everything has been moved.
+// awaitEmptySpool waits until the spool is drained.
 func (i *instance) awaitEmptySpool() {
 	i.t.Helper()
 	eventually(i.t, patience, func() error {
@@ -96,16 +96,16 @@ func (db *database) wantInOrder(n int) {
 		db.t.Errorf("jumio.callbacks (-want +got):\n%s", diff)
 	}
 	if got := db.texts(`SELECT workflow_execution_id FROM callbackd.callbacks WHERE workflow_execution_id <> 'spooled-001' ORDER BY ctid`); n > 1 && got[0] > got[len(got)-1] {
-		db.t.Errorf("they were not moved in order")
+		db.t.Errorf("they were not drained in order")
 	}
 	if queued := db.count(`SELECT count(*) FROM callbackd.inbox`); queued != n {
 		db.t.Errorf("%d callbacks wait for promotion, want %d", queued, n)
 	}
 }
 
-// TestSpoolOutlivesEverything: Postgres goes away, callbacks get 200; the
-// receiver is killed, starts again without Postgres and takes more; once
-// Postgres is back all of them are in it, each once and in order.
+// TestSpoolOutlivesEverything: Postgres goes down, callbacks get 200; the receiver
+// is killed, starts again without Postgres and accepts more; once Postgres is back
+// it has all of them, each once and in order.
 func TestSpoolOutlivesEverything(t *testing.T) {
 	t.Parallel()
 	postgres := newOutage(t)
@@ -147,7 +147,7 @@ func TestSpoolOutlivesEverything(t *testing.T) {
 		t.Errorf("after the kill %v callbacks are in the spool, want 17", m["callbackd_spool_callbacks"])
 	}
 	s.postAll(21, 40)
-	if r := refused(t, spooling(postgres.dsn, dir), "serve"); !strings.Contains(r, dir) || !strings.Contains(r, "another process is using it") {
+	if r := fails(t, spooling(postgres.dsn, dir), "serve"); !strings.Contains(r, dir) || !strings.Contains(r, "another process is using it") {
 		t.Errorf("a second instance with the same spool says %q", r)
 	}
 	wantPrivate(t, dir)
@@ -161,7 +161,7 @@ func TestSpoolOutlivesEverything(t *testing.T) {
 	open(t, postgres.dsn).wantInOrder(42)
 }
 
-// wantPrivate: nobody else can read what is spooled.
+// wantPrivate: no other user can read the spool.
 func wantPrivate(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -190,14 +190,14 @@ func wantPrivate(t *testing.T, dir string) {
 }
 
 // TestStartWithoutPostgres: an instance with a spool starts while Postgres is
-// away and receives; migration, worker and all else follow when it is there.
+// away and receives; migration, worker and the rest follow when it is back.
 func TestStartWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	postgres := newOutage(t)
 	postgres.begin()
 	jumio := startSandbox(t, "--fast-images")
 	environ := append(retrieving(postgres.dsn, jumio), "CALLBACKD_MIGRATE_ON_START=true", "CALLBACKD_STORE_TIMEOUT=2s")
-	refused(t, environ, "serve") // as before, without a spool
+	fails(t, environ, "serve") // as before, without a spool
 
 	s := serve(t, append(environ, "CALLBACKD_SPOOL_DIR="+filepath.Join(t.TempDir(), "spool")))
 	id := jumio.sendOne(journeys{Kind: "passed-passport", CallbackURL: s.callbackURL()})
@@ -212,7 +212,7 @@ func TestStartWithoutPostgres(t *testing.T) {
 	open(t, postgres.dsn).awaitState(id, "retrieved")
 }
 
-// TestWrongSchemaFoundLater: a schema that is too old is told clearly, and
+// TestWrongSchemaFoundLater: a schema that is too old is reported clearly, and
 // callbacks are spooled until it is right.
 func TestWrongSchemaFoundLater(t *testing.T) {
 	t.Parallel()
@@ -233,7 +233,7 @@ func TestWrongSchemaFoundLater(t *testing.T) {
 	if !strings.Contains(s.stderr.String(), "callbackd migrate up") {
 		t.Error("the log says nothing of the schema")
 	}
-	if r := refused(t, spooling(postgres.dsn, t.TempDir()), "serve"); !strings.Contains(r, "callbackd migrate up") {
+	if r := fails(t, spooling(postgres.dsn, t.TempDir()), "serve"); !strings.Contains(r, "callbackd migrate up") {
 		t.Errorf("started on a wrong schema that is there: %q", r)
 	}
 	succeed(t, []string{"DATABASE_URL=" + postgres.dsn}, "migrate", "up")
@@ -242,22 +242,22 @@ func TestWrongSchemaFoundLater(t *testing.T) {
 }
 
 // TestFullSpool: with Postgres away and the spool full, callbacks get 503 with
-// Retry-After, and /readyz is 503; what got 200 before is not lost. The largest
-// callbacks that are allowed fill it.
+// Retry-After, and /readyz is 503; what got 200 before is not lost. It is filled
+// with callbacks of the maximum size.
 func TestFullSpool(t *testing.T) {
 	t.Parallel()
 	postgres := newOutage(t)
 	succeed(t, []string{"DATABASE_URL=" + postgres.dsn}, "migrate", "up")
 	postgres.begin()
 	s := serve(t, append(spooling(postgres.dsn, filepath.Join(t.TempDir(), "spool")), "CALLBACKD_SPOOL_MAX_BYTES=10000000"))
-	taken, refusals := 0, 0
-	for refusals == 0 && taken < 50 {
+	taken, rejections := 0, 0
+	for rejections == 0 && taken < 50 {
 		a := s.post(t, jumioAddress, "application/json", largest(spooledID(taken+1)))
 		switch a.code {
 		case http.StatusOK:
 			taken++
 		case http.StatusServiceUnavailable:
-			refusals++
+			rejections++
 			if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || seconds < 1 {
 				t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
 			}
@@ -265,7 +265,7 @@ func TestFullSpool(t *testing.T) {
 			t.Fatalf("answered %d", a.code)
 		}
 	}
-	if taken != 9 || refusals != 1 {
+	if taken != 9 || rejections != 1 {
 		t.Errorf("%d callbacks of 1 MiB were taken, want 9", taken)
 	}
 	for n := 0; ; n++ { // the rest of it
@@ -297,8 +297,8 @@ func largest(id string) string {
 	return body + strings.Repeat("x", 1<<20-len(body)-2) + `"}`
 }
 
-// TestLockedTable: callbacks that wait for a lock for too long are spooled under
-// the ids that their inserts had, and stored once.
+// TestLockedTable: callbacks that wait too long for a lock are spooled under the
+// ids of their inserts, and stored once.
 func TestLockedTable(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
@@ -322,9 +322,9 @@ func TestLockedTable(t *testing.T) {
 	db.wantInOrder(5)
 }
 
-// TestUnstorableCallback: what Postgres refuses for its values is kept as
-// rejected, and what it refuses even there is kept and tried again at the next
-// start; neither holds back those behind it.
+// TestUnstorableCallback: a callback whose values Postgres rejects is a dead letter
+// kept as rejected; one that it rejects even there is kept and tried again at the
+// next start. Neither holds back those behind it.
 func TestUnstorableCallback(t *testing.T) {
 	t.Parallel()
 	postgres := newOutage(t)
@@ -357,7 +357,7 @@ func TestUnstorableCallback(t *testing.T) {
 	m := s.metrics(t)
 	for outcome, want := range map[string]float64{"rejected": 2, "unstorable": 1} {
 		if got := m[fmt.Sprintf("callbackd_spool_moved_total{outcome=%q}", outcome)]; got != want {
-			t.Errorf("%v callbacks were moved as %s, want %v", got, outcome, want)
+			t.Errorf("%v callbacks were drained as %s, want %v", got, outcome, want)
 		}
 	}
 	s.stop(terminate)
@@ -371,7 +371,7 @@ func TestUnstorableCallback(t *testing.T) {
 }
 
 // TestTornSpool: the end of the spool is cut off, as a power cut may do; the
-// instance starts, says so, and all that is whole arrives.
+// instance starts, reports it, and every intact callback arrives.
 func TestTornSpool(t *testing.T) {
 	t.Parallel()
 	postgres := newOutage(t)

@@ -18,9 +18,9 @@ const (
 	interrupt = syscall.SIGINT
 )
 
-// TestGracefulStop: from the signal on, /readyz is 503 and callbacks still get
-// their 200; what has begun ends with its 200 even later, all of them are in
-// the database, and the exit code is 0.
+// TestGracefulStop: after the signal /readyz is 503 and callbacks still get 200;
+// requests that have begun still get their 200 later, all of them are in the
+// database, and the exit code is 0.
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()
 	for name, signal := range map[string]os.Signal{"SIGTERM": terminate, "SIGINT": interrupt} {
@@ -39,7 +39,7 @@ func TestGracefulStop(t *testing.T) {
 			eventually(t, patience, func() error { return wantReady(s, http.StatusServiceUnavailable) })
 			unready := load.answered.Load()
 			eventually(t, patience, func() error { return load.wantMore(unready) })
-			eventually(t, patience, func() error { return wantRefused(s.callback) })
+			eventually(t, patience, func() error { return wantClosed(s.callback) })
 
 			begun.finish(t)
 			if code := s.wait(); code != 0 {
@@ -72,8 +72,8 @@ func TestGracefulStopCostsNoAttempt(t *testing.T) {
 	}
 }
 
-// wantRefused: nobody accepts connections at the base URL any more.
-func wantRefused(base string) error {
+// wantClosed: nothing accepts connections at the base URL any more.
+func wantClosed(base string) error {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	if err == nil {
 		_ = conn.Close()

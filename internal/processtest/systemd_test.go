@@ -72,8 +72,8 @@ func (m *manager) wantSilence() {
 	}
 }
 
-// TestSystemdHears: systemd learns that an instance is ready when a callback
-// that is sent at that moment is stored, and that it stops when it begins to.
+// TestSystemdHears: systemd is told that an instance is ready when a callback sent
+// at that moment would be stored, and that it stops when the stop begins.
 func TestSystemdHears(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
@@ -119,8 +119,8 @@ func TestSystemdHears(t *testing.T) {
 	}
 }
 
-// TestSystemdHearsNothing: what does not come to serve is never called ready,
-// and a socket that is not there keeps nothing from serving.
+// TestSystemdHearsNothing: an instance that fails to start never reports that it is
+// ready, and a missing socket does not stop one from serving.
 func TestSystemdHearsNothing(t *testing.T) {
 	t.Parallel()
 	for name, environ := range map[string][]string{
@@ -131,7 +131,7 @@ func TestSystemdHearsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			systemd := newManager(t)
-			refused(t, systemd.supervised(environ), "serve")
+			fails(t, systemd.supervised(environ), "serve")
 			systemd.wantSilence()
 		})
 	}

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestKilledWorkerIsTakenOver: a worker that dies with SIGKILL in the middle of
-// an attempt is taken over from within 3 minutes. It was alone at first, so that
-// it is also the one who looks after the queue.
+// TestKilledWorkerIsTakenOver: the attempt of a worker that is killed with SIGKILL
+// is taken over within 3 minutes. That worker was alone at first, so it is also the
+// leader of the queue.
 func TestKilledWorkerIsTakenOver(t *testing.T) {
 	t.Parallel()
 	const limit = 3 * time.Minute
@@ -24,7 +24,7 @@ func TestKilledWorkerIsTakenOver(t *testing.T) {
 	doomed.kill()
 	killed := time.Now()
 
-	// What comes now does not wait for the take-over.
+	// New retrievals do not wait for the take-over.
 	next := jumio.sendOne(journeys{Kind: "passed-passport", CallbackURL: receiver.callbackURL()})
 	db.awaitState(next, "retrieved")
 

@@ -14,8 +14,8 @@ const (
 	quickStop   = "CALLBACKD_SHUTDOWN_TIMEOUT=1s"
 )
 
-// TestUndeclaredProxy: behind a load balancer that is not declared every
-// callback is refused, and log, metric and readiness say which one it is.
+// TestUndeclaredProxy: behind an undeclared load balancer every callback is
+// rejected, and log, metric and readiness name it.
 func TestUndeclaredProxy(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
@@ -59,14 +59,14 @@ func undeclared(address string) string {
 	return fmt.Sprintf("callbackd_undeclared_proxy{address=%q}", address)
 }
 
-// wantSuspect: that address, or none, is said to be an undeclared proxy's; the
+// wantSuspect: that address, or none, is reported as an undeclared proxy; the
 // public listener does not tell.
 func (i *instance) wantSuspect(t *testing.T, address string) {
 	t.Helper()
 	logged, detail := "", "ready\n"
 	if address != "" {
 		logged = `"msg":"a trusted proxy is probably not declared","address":"` + address + `"`
-		detail = "ready; callbacks are refused, a trusted proxy is probably not declared: CALLBACKD_TRUSTED_PROXIES probably lacks " + address + "\n"
+		detail = "ready; callbacks are rejected, a trusted proxy is probably not declared: CALLBACKD_TRUSTED_PROXIES probably lacks " + address + "\n"
 	} else if strings.Contains(i.stderr.String(), "not declared") {
 		t.Errorf("the log says that a proxy is not declared:\n%s", tail(i.stderr.String()))
 	}

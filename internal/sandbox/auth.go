@@ -3,78 +3,54 @@ package sandbox
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	"maps"
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 )
 
-// tokens issues and checks access tokens.
-type tokens struct {
-	clients  []Client
-	lifetime time.Duration
-	now      func() time.Time
-
-	mu      sync.Mutex
-	issued  map[string]token
-	current map[string]string // client id to its newest token
-}
-
+// token is an access token that was issued.
 type token struct {
 	client  Client
 	expires time.Time
 }
 
-func newTokens(cfg Config) *tokens {
-	return &tokens{
-		clients: cfg.Clients, lifetime: cfg.TokenLifetime, now: cfg.Now,
-		issued: map[string]token{}, current: map[string]string{},
-	}
-}
-
-// issue returns the client's token and the seconds it still lives: the same
-// one again while more than half of its lifetime is left, as Jumio may do.
-func (t *tokens) issue(c Client) (value string, expiresIn int, fresh bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now()
-	for v, issued := range t.issued {
-		if !now.Before(issued.expires) {
-			delete(t.issued, v)
+// issueToken returns the client's token and its remaining seconds: the same token
+// while more than half of its lifetime is left, as Jumio may do.
+func (s *Sandbox) issueToken(c Client) (value string, expiresIn int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.TokenRequests++
+	now := s.cfg.Now()
+	maps.DeleteFunc(s.tokens, func(_ string, t token) bool { return !now.Before(t.expires) })
+	for value, t := range s.tokens {
+		if left := t.expires.Sub(now); t.client == c && left > s.cfg.TokenLifetime/2 {
+			return value, int(left / time.Second)
 		}
 	}
-	value = t.current[c.ID]
-	if left := t.issued[value].expires.Sub(now); left > t.lifetime/2 {
-		return value, int(left / time.Second), false
-	}
+	s.totals.TokensIssued++
 	value = rand.Text() + rand.Text()
-	t.current[c.ID] = value
-	t.issued[value] = token{client: c, expires: now.Add(t.lifetime)}
-	return value, int(t.lifetime / time.Second), true
+	s.tokens[value] = token{client: c, expires: now.Add(s.cfg.TokenLifetime)}
+	return value, int(s.cfg.TokenLifetime / time.Second)
 }
 
-func (t *tokens) lookup(value string) (Client, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	issued, ok := t.issued[value]
-	return issued.client, ok && t.now().Before(issued.expires)
+func (s *Sandbox) tokenClient(value string) (Client, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.tokens[value]
+	return t.client, ok && s.cfg.Now().Before(t.expires)
 }
 
-func (t *tokens) revoke(value string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.issued, value)
+func (s *Sandbox) revokeToken(value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tokens, value)
 }
 
-func (t *tokens) revokeAll() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.issued)
-}
-
-func (t *tokens) client(id, secret string) (Client, bool) {
-	for _, c := range t.clients {
+// client finds a client by its credentials.
+func (s *Sandbox) client(id, secret string) (Client, bool) {
+	for _, c := range s.cfg.Clients {
 		sameID := subtle.ConstantTimeCompare([]byte(c.ID), []byte(id))
 		if sameID&subtle.ConstantTimeCompare([]byte(c.Secret), []byte(secret)) == 1 {
 			return c, true
@@ -83,8 +59,12 @@ func (t *tokens) client(id, secret string) (Client, bool) {
 	return Client{}, false
 }
 
-// RevokeTokens makes every issued access token worthless.
-func (s *Sandbox) RevokeTokens() { s.tokens.revokeAll() }
+// RevokeTokens revokes every access token.
+func (s *Sandbox) RevokeTokens() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.tokens)
+}
 
 // serveToken is the guide's "Request Access Token".
 func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -97,16 +77,12 @@ func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request) {
 	s.deliver(w, r, EndpointToken, answer)
 }
 
-func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) response {
-	if refused := checkHeaders(r, "application/json"); refused != nil {
-		return *refused
-	}
-	contentType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || contentType != "application/x-www-form-urlencoded" {
-		return problem(http.StatusBadRequest, "Content-Type must be application/x-www-form-urlencoded")
+func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) *response {
+	if rejected := checkHeaders(r, http.StatusBadRequest, "application/x-www-form-urlencoded"); rejected != nil {
+		return rejected
 	}
 	id, secret, ok := r.BasicAuth()
-	client, known := s.tokens.client(id, secret)
+	client, known := s.client(id, secret)
 	if !ok || !known {
 		return unauthorized("client id and secret are missing or wrong")
 	}
@@ -114,59 +90,45 @@ func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) response {
 	if err := r.ParseForm(); err != nil || r.PostForm.Get("grant_type") != "client_credentials" {
 		return problem(http.StatusBadRequest, "grant_type must be client_credentials")
 	}
-	value, expiresIn, fresh := s.tokens.issue(client)
-	s.countToken(fresh)
+	value, expiresIn := s.issueToken(client)
 	return jsonResponse(map[string]any{"access_token": value, "expires_in": expiresIn, "token_type": "Bearer"})
 }
 
-// checkHeaders refuses what the guide calls missing or suspicious headers; nil
-// means that they are right. One of the media types must be acceptable.
-func checkHeaders(r *http.Request, mediaTypes ...string) *response {
-	var refused response
+// checkHeaders rejects what the guide calls missing or suspicious headers
+// ("Request Headers" of each API), a wrong Content-Type with the status and
+// anything else with 403; nil means that they are right.
+func checkHeaders(r *http.Request, status int, contentType string) *response {
+	sent, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch agent := r.Header.Get("User-Agent"); {
 	case agent == "":
-		refused = problem(http.StatusForbidden, "the header User-Agent is missing")
+		return problem(http.StatusForbidden, "the header User-Agent is missing")
 	case strings.HasPrefix(agent, "Go-http-client/"):
-		refused = problem(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
-	case r.Header.Get("Accept") == "":
-		refused = problem(http.StatusForbidden, "the header Accept is missing")
-	case !acceptsAny(strings.Join(r.Header.Values("Accept"), ","), mediaTypes):
-		refused = problem(http.StatusForbidden, "the header Accept must hold "+strings.Join(mediaTypes, " or "))
-	default:
-		return nil
+		return problem(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
+	case !acceptsJSON(r.Header.Values("Accept")):
+		return problem(http.StatusForbidden, "the header Accept must name application/json")
+	case err != nil || sent != contentType:
+		return problem(status, "the header Content-Type must be "+contentType)
 	}
-	return &refused
+	return nil
 }
 
-func acceptsAny(accept string, mediaTypes []string) bool {
-	for entry := range strings.SplitSeq(accept, ",") {
-		entry, _, _ = strings.Cut(entry, ";")
-		entry = strings.ToLower(strings.TrimSpace(entry))
-		for _, mt := range mediaTypes {
-			major, _, _ := strings.Cut(mt, "/")
-			if entry == mt || entry == "*/*" || entry == major+"/*" {
-				return true
-			}
+// acceptsJSON demands application/json by name, as the guide does: clients that
+// set no Accept send a wildcard.
+func acceptsJSON(accept []string) bool {
+	for entry := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		if mediaType, _, err := mime.ParseMediaType(entry); err == nil && mediaType == "application/json" {
+			return true
 		}
 	}
 	return false
 }
 
 // authenticate finds the client behind a bearer token or Basic credentials.
-func (s *Sandbox) authenticate(r *http.Request) (Client, *response) {
-	if id, secret, ok := r.BasicAuth(); ok {
-		if c, known := s.tokens.client(id, secret); known {
-			return c, nil
-		}
-		refused := unauthorized("client id or secret is wrong")
-		return Client{}, &refused
+func (s *Sandbox) authenticate(r *http.Request) (_ Client, known bool) {
+	if id, secret, basic := r.BasicAuth(); basic {
+		return s.client(id, secret)
 	}
-	c, ok := s.tokens.lookup(bearer(r))
-	if !ok {
-		refused := unauthorized("the access token is missing, wrong, expired or revoked")
-		return Client{}, &refused
-	}
-	return c, nil
+	return s.tokenClient(bearer(r))
 }
 
 func bearer(r *http.Request) string {
@@ -177,7 +139,7 @@ func bearer(r *http.Request) string {
 	return value
 }
 
-func unauthorized(detail string) response {
+func unauthorized(detail string) *response {
 	answer := problem(http.StatusUnauthorized, detail)
 	answer.header.Set("WWW-Authenticate", `Basic realm="jumio"`)
 	return answer

@@ -3,141 +3,103 @@ package sandbox
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
-	"strings"
 	"time"
+
+	"callbackd/internal/sandbox/journey"
 )
 
-// Form is how a callback's body is written. The guide names a form and shows
-// JSON, so that a receiver had better understand each of these.
+// Form is how a callback's body is written. The guide says that it is a form and
+// shows JSON, so a receiver should understand every one.
 type Form string
 
 // Forms of callback bodies.
 const (
-	// FormJSON is the guide's example.
-	FormJSON Form = "json"
-	// FormDotted is workflowExecution.id=...
-	FormDotted Form = "dotted"
-	// FormBracketed is workflowExecution[id]=...
-	FormBracketed Form = "bracketed"
-	// FormJSONValues is workflowExecution={...}
-	FormJSONValues Form = "json-values"
-	// FormSingleKey is a form whose only key is the whole JSON text.
-	FormSingleKey Form = "single-key"
-	// FormSingleValue is a form whose only value is the whole JSON text.
-	FormSingleValue Form = "single-value"
+	FormJSON        Form = "json"         // the guide's example
+	FormDotted      Form = "dotted"       // workflowExecution.id=...
+	FormBracketed   Form = "bracketed"    // workflowExecution[id]=...
+	FormJSONValues  Form = "json-values"  // workflowExecution={...}
+	FormSingleKey   Form = "single-key"   // the only key is the whole JSON text
+	FormSingleValue Form = "single-value" // the only value is the whole JSON text
 )
 
 // Forms lists every form.
 var Forms = []Form{FormJSON, FormDotted, FormBracketed, FormJSONValues, FormSingleKey, FormSingleValue}
 
-func formNames() string {
-	names := make([]string, len(Forms))
-	for i, f := range Forms {
-		names[i] = string(f)
-	}
-	return strings.Join(names, ", ")
-}
-
 // callback is the body of the guide's "Callback Parameters".
 type callback struct {
-	CallbackSentAt    string             `json:"callbackSentAt,omitempty"`
-	UserReference     string             `json:"userReference,omitempty"`
-	WorkflowExecution callbackWorkflow   `json:"workflowExecution"`
-	Account           *callbackReference `json:"account,omitempty"`
+	CallbackSentAt    string           `json:"callbackSentAt,omitempty"`
+	UserReference     string           `json:"userReference,omitempty"`
+	WorkflowExecution callbackWorkflow `json:"workflowExecution"`
+	Account           *journey.Ref     `json:"account,omitempty"`
 }
 
 type callbackWorkflow struct {
-	callbackReference
+	journey.Ref
 	DefinitionKey string `json:"definitionKey,omitempty"`
 	Status        string `json:"status,omitempty"`
 }
 
-type callbackReference struct {
-	ID   string `json:"id"`
-	Href string `json:"href,omitempty"`
-}
-
 // callback builds what Jumio would post about the journey.
 func (j *Journey) callback(status string, sentAt time.Time) callback {
-	workflow := callbackReference{j.WorkflowExecutionID, j.workflowHref()}
-	account := &callbackReference{j.AccountID, j.accountHref()}
+	workflow := journey.Ref{ID: j.WorkflowExecutionID, Href: j.WorkflowHref()}
+	account := journey.Ref{ID: j.AccountID, Href: j.AccountHref()}
 	if j.callbackFault(FaultIDOnly) != nil {
-		return callback{WorkflowExecution: callbackWorkflow{callbackReference: callbackReference{ID: workflow.ID}}}
+		return callback{WorkflowExecution: callbackWorkflow{Ref: journey.Ref{ID: workflow.ID}}}
 	}
+	c := callback{CallbackSentAt: sentAt.UTC().Format(journey.TimeFormat), UserReference: j.UserReference, Account: &account}
 	if j.callbackFault(FaultNoAccount) != nil {
-		account = nil
-		workflow.Href = j.base + "/api/v1/workflow-executions/" + j.WorkflowExecutionID
+		c.Account, workflow.Href = nil, j.ShortHref()
 	}
 	if j.callbackFault(FaultNoHref) != nil {
-		workflow.Href = ""
-		if account != nil {
-			account.Href = ""
-		}
+		workflow.Href, account.Href = "", ""
 	}
-	return callback{
-		CallbackSentAt: sentAt.UTC().Format(jumioTime), UserReference: j.UserReference,
-		WorkflowExecution: callbackWorkflow{workflow, j.DefinitionKey, status},
-		Account:           account,
-	}
+	c.WorkflowExecution = callbackWorkflow{workflow, j.DefinitionKey, status}
+	return c
 }
 
-// encode writes the callback in the form, with the Content-Type that belongs to it.
-func (c callback) encode(form Form) (contentType string, body []byte, err error) {
-	text, err := json.Marshal(c)
-	if err != nil {
-		return "", nil, err
-	}
+// memberNames are the names of an object's members in a form.
+var memberNames = map[Form]string{FormDotted: "%s.%s", FormBracketed: "%s[%s]"}
+
+// encode returns the callback in the form, with its Content-Type. There are only
+// texts, so no conversion can fail.
+func (c callback) encode(form Form) (contentType string, body []byte) {
+	text, _ := json.Marshal(c)
 	const formType = "application/x-www-form-urlencoded"
 	switch form {
 	case FormJSON:
-		return "application/json", text, nil
+		return "application/json", text
 	case FormSingleKey:
-		return formType, []byte(url.QueryEscape(string(text)) + "="), nil
+		return formType, []byte(url.QueryEscape(string(text)) + "=")
 	case FormSingleValue:
-		return formType, []byte(url.Values{"payload": {string(text)}}.Encode()), nil
+		return formType, []byte(url.Values{"payload": {string(text)}}.Encode())
 	}
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return "", nil, err
-	}
+	_ = json.Unmarshal(text, &fields)
 	values := url.Values{}
 	for name, raw := range fields {
-		if err := addField(values, form, name, raw); err != nil {
-			return "", nil, err
+		var text string
+		var members map[string]string
+		switch {
+		case json.Unmarshal(raw, &text) == nil:
+			values.Set(name, text)
+		case form == FormJSONValues:
+			values.Set(name, string(raw))
+		case json.Unmarshal(raw, &members) == nil:
+			for member, value := range members {
+				values.Set(fmt.Sprintf(memberNames[form], name, member), value)
+			}
 		}
 	}
-	return formType, []byte(values.Encode()), nil
+	return formType, []byte(values.Encode())
 }
 
-// addField adds a string as it is and an object as the form wants it.
-func addField(values url.Values, form Form, name string, raw json.RawMessage) error {
-	var text string
-	if err := json.Unmarshal(raw, &text); err == nil {
-		values.Set(name, text)
-		return nil
-	}
-	if form == FormJSONValues {
-		values.Set(name, string(raw))
-		return nil
-	}
-	var members map[string]string
-	if err := json.Unmarshal(raw, &members); err != nil {
-		return err
-	}
-	for member, value := range members {
-		if form == FormDotted {
-			values.Set(name+"."+member, value)
-		} else {
-			values.Set(name+"["+member+"]", value)
-		}
-	}
-	return nil
-}
-
+// checkCallbackURL accepts none, too. Its error does not hold the address, which
+// may be a secret.
 func checkCallbackURL(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if address != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return errors.New("the callback URL must be an http or https address")
 	}
 	return nil

@@ -1,19 +1,17 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
-)
 
-// DataCenters are the labels of Jumio's data centers as they stand in its host
-// names (guide, "Access Token URL").
-var DataCenters = []string{"amer-1", "emea-1", "apac-1"}
+	"callbackd/internal/sandbox/journey"
+)
 
 // Client is an API client of the tenant.
 type Client struct {
@@ -24,34 +22,34 @@ type Client struct {
 }
 
 // Config says how the sandbox behaves. The zero value is a well-behaved Jumio
-// with one client, "sandbox" with the secret "sandbox", and nowhere to post to.
+// with one client, "sandbox" with the secret "sandbox", and no callback URL.
 type Config struct {
 	// Seed decides ids, people, documents, images and drawn faults.
 	Seed uint64
 	// Clients may fetch tokens, and use the API with Basic authentication.
 	Clients []Client
-	// TokenLifetime is at least a second; 60 minutes when zero, as in the guide.
+	// TokenLifetime is at least 1 s; 60 minutes when zero (guide, "Access Token Timeout").
 	TokenLifetime time.Duration
-	// DataCenter that every workflow lives in; drawn per workflow when empty.
+	// DataCenter is that of every workflow; drawn for each when empty.
 	DataCenter string
 	// OwnHrefs makes every href point at the sandbox instead of
 	// https://retrieval.<data center>.jumio.ai. It needs Start, which learns
 	// the sandbox's address.
 	OwnHrefs bool
-	// RequestsPerSecond is the retrieval limit above which requests get 429;
-	// unlimited when zero. Jumio allows 15.
+	// RequestsPerSecond is the limit above which retrievals get 429; unlimited
+	// when zero. Jumio allows 15.
 	RequestsPerSecond float64
 
 	// CallbackURL is posted to, unless a journey brings its own.
 	CallbackURL string
 	// CallbackForm is how callback bodies are written; FormJSON when empty.
 	CallbackForm Form
-	// CallbackContentType replaces the Content-Type that belongs to the form.
+	// CallbackContentType replaces the form's own Content-Type.
 	CallbackContentType string
-	// CallbackHeader is added to every callback.
-	CallbackHeader http.Header
 	// CallbackTimeout bounds one delivery; 30 s when zero.
 	CallbackTimeout time.Duration
+	// CallbackHeader is added to every callback.
+	CallbackHeader http.Header
 	// Repeat is how often a callback that was not answered with 200 is sent
 	// again. What Jumio does is unknown; zero gives up at once.
 	Repeat int
@@ -60,25 +58,27 @@ type Config struct {
 	// Intermediate is the share of journeys, 0 to 1, that report
 	// ACQUISITION_STARTED and ACQUIRED before the final status.
 	Intermediate float64
-	// UserReference stands in every journey when set.
+	// OverallDecision puts Jumio's overall decision into every workflow's details,
+	// as later Jumio does; into those of a quarter of the workflows otherwise.
+	OverallDecision bool
+	// UserReference is every journey's; drawn when empty.
 	UserReference string
 
-	// Faults hold for every journey, those of the token endpoint for the
-	// sandbox as a whole.
+	// Faults are those of every journey; those of the token endpoint are the
+	// whole sandbox's.
 	Faults []Fault
 	// FaultRate is the share of journeys, 0 to 1, that draw one more fault from
 	// FaultPool.
 	FaultRate float64
 	// FaultPool is DefaultFaultPool() when empty.
 	FaultPool []Fault
-	// Attempts is how many retrievals the other side makes before it gives up,
-	// needed for the expected end states; 10 when zero, as the guide allows.
+	// Attempts is how many retrievals the client makes before it gives up, which
+	// decides the expected end states; 10 when zero, as the guide allows.
 	Attempts int
 
-	// DetailsBytes pads the details to about this size, by a list of driving
-	// licence categories in the first extraction's data; the guide has that list,
-	// and nothing is to be retrieved for it. Longer details, and those without
-	// extraction data, stay as they are.
+	// DetailsBytes pads the details to about this size, with the guide's list of
+	// driving licence categories in the first extraction's data. Longer details,
+	// and those without extraction data, stay as they are.
 	DetailsBytes int
 	// ImageBytes pads every image to this size; a larger one stays as it is.
 	ImageBytes int
@@ -87,8 +87,8 @@ type Config struct {
 	FastImages bool
 	// ImageCacheBytes bounds the images kept in memory; 64 MiB when zero.
 	ImageCacheBytes int
-	// MaxJourneys bounds the journeys remembered; the oldest are forgotten and
-	// then unknown to the API. 20,000 when zero.
+	// MaxJourneys bounds the journeys remembered; the API forgets the
+	// oldest. 20,000 when zero.
 	MaxJourneys int
 
 	// Now is the clock of tokens, callbacks and workflows; time.Now when nil.
@@ -101,13 +101,13 @@ func (c Config) withDefaults() Config {
 	if len(c.Clients) == 0 {
 		c.Clients = []Client{{ID: "sandbox", Secret: "sandbox"}}
 	}
-	setDefault(&c.TokenLifetime, time.Hour)
-	setDefault(&c.CallbackForm, FormJSON)
-	setDefault(&c.CallbackTimeout, 30*time.Second)
-	setDefault(&c.RepeatPause, time.Second)
-	setDefault(&c.Attempts, 10)
-	setDefault(&c.ImageCacheBytes, 64<<20)
-	setDefault(&c.MaxJourneys, 20_000)
+	c.TokenLifetime = cmp.Or(c.TokenLifetime, time.Hour)
+	c.CallbackForm = cmp.Or(c.CallbackForm, FormJSON)
+	c.CallbackTimeout = cmp.Or(c.CallbackTimeout, 30*time.Second)
+	c.RepeatPause = cmp.Or(c.RepeatPause, time.Second)
+	c.Attempts = cmp.Or(c.Attempts, 10)
+	c.ImageCacheBytes = cmp.Or(c.ImageCacheBytes, 64<<20)
+	c.MaxJourneys = cmp.Or(c.MaxJourneys, 20_000)
 	if len(c.FaultPool) == 0 {
 		c.FaultPool = DefaultFaultPool()
 	}
@@ -118,13 +118,6 @@ func (c Config) withDefaults() Config {
 		c.Logger = zap.NewNop()
 	}
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // validate names every wrong field at once.
@@ -140,33 +133,31 @@ func (c Config) validate() error {
 		check(client.ID != "" && client.Secret != "", "a client needs an id and a secret")
 		check(!seen[client.ID], "client id %q is there twice", client.ID)
 		seen[client.ID] = true
-		check(client.DataCenter == "" || slices.Contains(DataCenters, client.DataCenter),
-			"client %q: data center %q is none of %s", client.ID, client.DataCenter, strings.Join(DataCenters, ", "))
+		check(knownDataCenter(client.DataCenter), "client %q: data center %q is none of %s", client.ID, client.DataCenter, join(journey.DataCenters))
 	}
-	check(c.DataCenter == "" || slices.Contains(DataCenters, c.DataCenter),
-		"data center %q is none of %s", c.DataCenter, strings.Join(DataCenters, ", "))
+	check(knownDataCenter(c.DataCenter), "data center %q is none of %s", c.DataCenter, join(journey.DataCenters))
 	check(c.TokenLifetime >= time.Second, "the token lifetime %s is shorter than 1s", c.TokenLifetime)
-	check(c.RequestsPerSecond >= 0, "the request rate %g is negative", c.RequestsPerSecond)
-	check(slices.Contains(Forms, c.CallbackForm), "callback form %q is none of %s", c.CallbackForm, formNames())
-	check(c.Repeat >= 0, "the number of repeats %d is negative", c.Repeat)
+	check(slices.Contains(Forms, c.CallbackForm), "callback form %q is none of %s", c.CallbackForm, join(Forms))
 	check(isShare(c.Intermediate), "the share of intermediate callbacks %g is not between 0 and 1", c.Intermediate)
 	check(isShare(c.FaultRate), "the fault rate %g is not between 0 and 1", c.FaultRate)
+	check(c.MaxJourneys > 0, "the number of journeys kept %d is not positive", c.MaxJourneys)
+	check(c.RequestsPerSecond >= 0, "the request rate %g is negative", c.RequestsPerSecond)
+	check(c.Repeat >= 0, "the number of repeats %d is negative", c.Repeat)
 	check(c.Attempts > 0, "the number of attempts %d is not positive", c.Attempts)
 	check(c.DetailsBytes >= 0, "the size of details %d is negative", c.DetailsBytes)
 	check(c.ImageBytes >= 0, "the image size %d is negative", c.ImageBytes)
-	check(c.MaxJourneys > 0, "the number of journeys kept %d is not positive", c.MaxJourneys)
-	if c.CallbackURL != "" {
-		check(checkCallbackURL(c.CallbackURL) == nil, "the callback URL is not an http or https address")
-	}
+	errs = append(errs, checkCallbackURL(c.CallbackURL))
 	for _, f := range slices.Concat(c.Faults, c.FaultPool) {
-		if err := f.validate(); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, f.validate())
 	}
 	for _, f := range c.FaultPool {
-		check(f.Endpoint != EndpointToken, "fault %s: tokens belong to no journey, so that none can draw it", f)
+		check(f.Endpoint != EndpointToken, "fault %s: tokens belong to no journey, so none can draw it", f)
 	}
 	return errors.Join(errs...)
 }
 
 func isShare(f float64) bool { return f >= 0 && f <= 1 }
+
+func knownDataCenter(name string) bool {
+	return name == "" || slices.Contains(journey.DataCenters, name)
+}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -17,12 +18,14 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 const (
-	// trapPath is where the redirect fault leads; nobody should follow it.
+	// trapPath is where the redirect fault leads; no client should follow it.
 	trapPath = "/_sandbox/trap"
-	// pageJourneys is how many journeys the page for people shows.
+	// pageJourneys is how many journeys the page shows.
 	pageJourneys = 200
 	// maxRequested bounds the journeys that one request can start.
 	maxRequested = 10_000
@@ -34,17 +37,16 @@ var pageSource string
 
 var page = template.Must(template.New("page").Parse(pageSource))
 
-// routeControl serves the sandbox's own pages, which need no credentials, to
-// programs and to a browser on the sandbox's own address.
+// routeControl serves the sandbox's own pages, which need no credentials.
 func (s *Sandbox) routeControl(r chi.Router) {
 	r.HandleFunc(trapPath, s.serveTrap)
 	r.Route("/_sandbox", func(r chi.Router) {
-		r.Use(s.refuseForeign, http.NewCrossOriginProtection().Handler)
+		r.Use(s.rejectForeign, http.NewCrossOriginProtection().Handler)
 		r.Get("/", s.servePage)
 		r.Get("/ledger", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Ledger()) })
-		r.Get("/kinds", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, kindList()) })
-		r.Get("/journeys/{workflow}", s.showJourney)
-		r.Get("/journeys/{workflow}/details", s.showDetails)
+		r.Get("/kinds", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, journey.Kinds()) })
+		r.Get("/journeys/{workflow}", s.show(func(j *Journey) any { return j.entry() }))
+		r.Get("/journeys/{workflow}/details", s.show(func(j *Journey) any { return j.Details() }))
 		r.Get("/journeys/{workflow}/images/{classifier}", s.showImage)
 		r.Post("/journeys", s.startJourneys)
 		r.Post("/journeys/{workflow}/callbacks", s.sendCallback)
@@ -56,11 +58,10 @@ func (s *Sandbox) routeControl(r chi.Router) {
 	})
 }
 
-// refuseForeign refuses what a page of somebody else's makes a browser send. Its
-// Host is a name of theirs where they make that name point here (DNS rebinding);
-// its Origin or Sec-Fetch-Site says so otherwise. A link that a person follows is
-// fine.
-func (s *Sandbox) refuseForeign(next http.Handler) http.Handler {
+// rejectForeign rejects what another site's page makes a browser send. With DNS
+// rebinding, Host is that site's name; otherwise Origin or Sec-Fetch-Site shows
+// it. Links may be followed.
+func (s *Sandbox) rejectForeign(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin, err := url.Parse(r.Header.Get("Origin"))
 		sameOrigin := r.Header.Get("Origin") == "" || err == nil && strings.EqualFold(origin.Host, r.Host)
@@ -76,9 +77,8 @@ func (s *Sandbox) refuseForeign(next http.Handler) http.Handler {
 	})
 }
 
-// ownHost says whether a Host header can be no name that a stranger has made point
-// here. Names without a dot, such as a Compose service's, are in nobody's public
-// zone.
+// ownHost reports whether the name in a Host header is one that no stranger can
+// point here. Names without a dot, such as a Compose service's, are not public.
 func (s *Sandbox) ownHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -92,9 +92,7 @@ func (s *Sandbox) ownHost(host string) bool {
 }
 
 func (s *Sandbox) serveTrap(w http.ResponseWriter, _ *http.Request) {
-	s.mu.Lock()
-	s.totals.RedirectsFollowed++
-	s.mu.Unlock()
+	s.total(func(t *Totals) { t.RedirectsFollowed++ })
 	writeJSON(w, http.StatusOK, map[string]string{"detail": "a client must not follow redirects"})
 }
 
@@ -105,21 +103,21 @@ type startRequest struct {
 	// Count is 1 when zero.
 	Count int `json:"count"`
 	// Rate is journeys a second; 0 sends as fast as they are answered.
-	Rate          float64  `json:"rate"`
-	Faults        []string `json:"faults"`
-	CallbackURL   string   `json:"callback_url"`
-	UserReference string   `json:"user_reference"`
-	// Hold makes the journeys known to the API without sending their callbacks.
+	Rate          float64 `json:"rate"`
+	Faults        []Fault `json:"faults"`
+	CallbackURL   string  `json:"callback_url"`
+	UserReference string  `json:"user_reference"`
+	// Hold only makes the journeys known to the API; no callback is sent.
 	Hold bool `json:"hold"`
 }
 
 func (s *Sandbox) startJourneys(w http.ResponseWriter, r *http.Request) {
 	var start startRequest
-	if err := readJSON(w, r, &start); err != nil {
-		writeError(w, http.StatusBadRequest, err)
-		return
+	var journeys []*Journey
+	err := readJSON(w, r, &start)
+	if err == nil {
+		journeys, err = s.requestedJourneys(start)
 	}
-	journeys, err := s.requestedJourneys(start)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, err)
 		return
@@ -141,53 +139,27 @@ func (s *Sandbox) startJourneys(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sandbox) requestedJourneys(start startRequest) ([]*Journey, error) {
-	if start.Count == 0 {
-		start.Count = 1
-	}
+	start.Count = cmp.Or(start.Count, 1)
 	switch {
 	case start.Count < 0 || start.Count > maxRequested:
 		return nil, fmt.Errorf("count must be between 1 and %d", maxRequested)
 	case start.Rate < 0:
 		return nil, errors.New("rate must not be negative")
 	case start.CallbackURL == "" && s.cfg.CallbackURL == "" && !start.Hold:
-		return nil, errors.New("there is nowhere to post to: give callback_url here or --callback-url at the start, or hold the callbacks back with hold")
+		return nil, errors.New("there is no callback URL: give callback_url here or --callback-url at the start, or set hold")
 	}
-	faults, err := parseFaults(start.Faults)
-	if err != nil {
-		return nil, err
-	}
-	opts := []Option{WithFaults(faults...)}
-	if start.CallbackURL != "" {
-		opts = append(opts, WithCallbackURL(start.CallbackURL))
-	}
-	if start.UserReference != "" {
-		opts = append(opts, WithUserReference(start.UserReference))
-	}
-	return s.NewJourneys(start.Count, start.Kind, opts...)
+	return s.NewJourneys(start.Count, start.Kind,
+		WithFaults(start.Faults...), WithCallbackURL(start.CallbackURL), WithUserReference(start.UserReference))
 }
 
-func parseFaults(texts []string) ([]Fault, error) {
-	faults := make([]Fault, len(texts))
-	for i, text := range texts {
-		var err error
-		if faults[i], err = ParseFault(text); err != nil {
-			return nil, err
-		}
-	}
-	return faults, nil
-}
-
-// setFaults makes faults hold for all requests, until it is asked again.
+// setFaults is SetFaults over HTTP.
 func (s *Sandbox) setFaults(w http.ResponseWriter, r *http.Request) {
 	var wanted struct {
-		Faults []string `json:"faults"`
+		Faults []Fault `json:"faults"`
 	}
 	err := readJSON(w, r, &wanted)
 	if err == nil {
-		var faults []Fault
-		if faults, err = parseFaults(wanted.Faults); err == nil {
-			err = s.SetFaults(faults...)
-		}
+		err = s.SetFaults(wanted.Faults...)
 	}
 	if err != nil {
 		writeError(w, http.StatusBadRequest, err)
@@ -196,8 +168,8 @@ func (s *Sandbox) setFaults(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// sendCallback posts one more callback of a journey, or all of them again when
-// the body names no status.
+// sendCallback sends one more callback of a journey with the body's status, or
+// all of them again without one.
 func (s *Sandbox) sendCallback(w http.ResponseWriter, r *http.Request) {
 	j, ok := s.journeyOf(w, r)
 	if !ok {
@@ -229,15 +201,12 @@ func (s *Sandbox) journeyOf(w http.ResponseWriter, r *http.Request) (*Journey, b
 	return j, ok
 }
 
-func (s *Sandbox) showJourney(w http.ResponseWriter, r *http.Request) {
-	if j, ok := s.journeyOf(w, r); ok {
-		writeJSON(w, http.StatusOK, j.entry())
-	}
-}
-
-func (s *Sandbox) showDetails(w http.ResponseWriter, r *http.Request) {
-	if j, ok := s.journeyOf(w, r); ok {
-		writeJSON(w, http.StatusOK, j.details())
+// show serves something of a journey as JSON.
+func (s *Sandbox) show(part func(*Journey) any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if j, ok := s.journeyOf(w, r); ok {
+			writeJSON(w, http.StatusOK, part(j))
+		}
 	}
 }
 
@@ -246,18 +215,13 @@ func (s *Sandbox) showImage(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	i := slices.IndexFunc(j.parts, func(p *part) bool { return p.key.classifier == chi.URLParam(r, "classifier") })
+	i := slices.IndexFunc(j.parts, func(p *part) bool { return p.Classifier == chi.URLParam(r, "classifier") })
 	if i < 0 {
 		writeError(w, http.StatusNotFound, errors.New("the journey has no such image"))
 		return
 	}
-	picture, err := s.image(j.parts[i])
-	if err != nil {
-		writeError(w, http.StatusInternalServerError, err)
-		return
-	}
-	w.Header().Set("Content-Type", string(j.parts[i].format))
-	_, _ = w.Write(picture) // the reader may have gone
+	w.Header().Set("Content-Type", j.parts[i].ContentType)
+	_, _ = w.Write(s.image(j.parts[i])) // the reader may have gone
 }
 
 func (s *Sandbox) servePage(w http.ResponseWriter, _ *http.Request) {
@@ -271,20 +235,12 @@ func (s *Sandbox) servePage(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-func kindList() []map[string]string {
-	var list []map[string]string
-	for _, k := range catalogue {
-		list = append(list, map[string]string{"name": k.Name, "description": k.Description})
-	}
-	return list
-}
-
 // readJSON takes an empty body for an empty object.
 func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("the body is not the JSON that is wanted: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return fmt.Errorf("wrong JSON body: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
 }
@@ -298,5 +254,5 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 }
 
 func writeError(w http.ResponseWriter, status int, err error) {
-	writeJSON(w, status, map[string]any{"title": http.StatusText(status), "status": status, "detail": err.Error()})
+	writeJSON(w, status, problemBody(status, err.Error()))
 }

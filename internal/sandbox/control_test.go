@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"callbackd/internal/workflow"
 )
 
 func post(t *testing.T, s *Sandbox, path, body string) (int, []byte) {
@@ -45,7 +47,7 @@ func TestJourneysAreStartedByHand(t *testing.T) {
 	r := newReceiver(t)
 	s := start(t, Config{FastImages: true})
 	for body, reason := range map[string]string{
-		`{"kind":"passed-passport"}`:                             "nowhere to post to",
+		`{"kind":"passed-passport"}`:                             "no callback URL",
 		`{"kind":"nonsense","callback_url":"` + r.URL + `"}`:     "unknown kind",
 		`{"callback_url":"nonsense"}`:                            "callback URL",
 		`{"callback_url":"` + r.URL + `","count":-1}`:            "count",
@@ -64,7 +66,7 @@ func TestJourneysAreStartedByHand(t *testing.T) {
 	if err := json.Unmarshal(answer, &entries); err != nil || status != 202 || len(entries) != 2 {
 		t.Fatalf("%d %s %v", status, answer, err)
 	}
-	if entries[0].Expected.State != StateRetrieved || entries[0].Faults[0] != "image:404:1" || len(entries[0].Expected.Images) != 3 {
+	if entries[0].Expected.State != workflow.Retrieved || entries[0].Faults[0] != "image:404:1" || len(entries[0].Expected.Images) != 3 {
 		t.Errorf("entry %+v", entries[0])
 	}
 	waitFor(t, "the callbacks", func() bool { return s.Ledger().Totals.CallbacksAcknowledged == 2 })
@@ -118,7 +120,7 @@ func TestPagesForPeople(t *testing.T) {
 	}
 }
 
-func TestPagesRefuseOtherSites(t *testing.T) {
+func TestPagesRejectOtherSites(t *testing.T) {
 	s := start(t, Config{})
 	r, err := http.NewRequest(http.MethodPost, s.URL()+"/_sandbox/tokens/revoke", nil)
 	if err != nil {
@@ -137,7 +139,7 @@ func TestPagesRefuseOtherSites(t *testing.T) {
 func TestRevokeByHandAndTheTrap(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	if status, _ := post(t, s, "/_sandbox/tokens/revoke", ""); status != 204 {
 		t.Errorf("revoke: %d", status)
 	}
@@ -153,7 +155,7 @@ func TestRevokeByHandAndTheTrap(t *testing.T) {
 func TestLedgerCountsWhatWasServed(t *testing.T) {
 	s := start(t, Config{FastImages: true})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport", WithFaults(faults(t, "details:404:2 details:not_final:1 image:truncated:1:part=FACE")...))
+	j := newJourney(t, s, "passed-passport", WithFaults(faults(t, "details:404:2 details:not_final:1 image:truncated:1:part=FACE")...))
 	for range 4 {
 		_, _ = c.get(detailsPath(j))
 	}
@@ -191,7 +193,7 @@ func TestLedgerCountsWhatWasServed(t *testing.T) {
 func TestLedgerSeesRequestsAtTheSameTime(t *testing.T) {
 	s := start(t, Config{FastImages: true, Faults: faults(t, "details:slow:0:delay=1h image:slow:0:delay=1h")})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer s.cancel()
@@ -217,7 +219,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 
 func TestTheLedgerIsWrittenBeforeTheClientHasTheWholeAnswer(t *testing.T) {
 	s := start(t, Config{})
-	for name, answer := range map[string]response{
+	for name, answer := range map[string]*response{
 		"whole":     {body: []byte("0123456789abcdef0123456789abcdef")},
 		"one byte":  {body: []byte("0")},
 		"dripping":  {body: []byte("0123456789abcdef0123456789abcdef"), dripOver: 16 * time.Millisecond},
@@ -246,7 +248,7 @@ func TestTheLedgerIsWrittenBeforeTheClientHasTheWholeAnswer(t *testing.T) {
 
 // A page of a stranger's can neither use the sandbox's control nor look at it, by
 // DNS rebinding or across origins; people and programs can.
-func TestControlRefusesForeignPages(t *testing.T) {
+func TestControlRejectsForeignPages(t *testing.T) {
 	s := start(t, Config{})
 	s.listenName = "sandbox.test.internal" // as if it had been told to listen there
 	for name, tc := range map[string]struct {

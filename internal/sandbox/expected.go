@@ -3,29 +3,15 @@ package sandbox
 import (
 	"encoding/hex"
 	"slices"
-)
 
-// State is where a client should end with a journey.
-type State string
-
-// End states of a journey.
-const (
-	// StateAwaiting: no final callback has come, nothing was retrieved.
-	StateAwaiting State = "awaiting"
-	// StateNotRequired: the workflow expired, nothing was retrieved.
-	StateNotRequired State = "not_required"
-	// StateRetrieved: details and every image are there.
-	StateRetrieved State = "retrieved"
-	// StatePartial: details are there, some image is not to be had.
-	StatePartial State = "partial"
-	// StateFailed: the details are not to be had.
-	StateFailed State = "failed"
+	"callbackd/internal/sandbox/journey"
+	"callbackd/internal/workflow"
 )
 
 // Expected is what a client should have of a journey in the end.
 type Expected struct {
-	State  State   `json:"state"`
-	Images []Image `json:"images"`
+	State  workflow.RetrievalState `json:"state"`
+	Images []Image                 `json:"images"`
 }
 
 // Image is one image or facemap that a client should have.
@@ -35,48 +21,46 @@ type Image struct {
 	Category     string `json:"category"`
 	Classifier   string `json:"classifier"`
 	ContentType  string `json:"content_type"`
-	// SHA256 in hex and Size in bytes are empty in the ledger as long as the
-	// image was never drawn, that is: never asked for.
+	// SHA256 in hex and Size in bytes are empty in the ledger until the image is
+	// asked for.
 	SHA256 string `json:"sha256,omitempty"`
 	Size   int    `json:"size,omitempty"`
 }
 
-// Expected draws the journey's images and returns what a client should have
-// that asks Config.Attempts times. Faults count as lasting when they have no
-// number of times, or one that outlasts the attempts; a duration always passes.
-// The faults of one journey must otherwise pass within the attempts together.
-func (s *Sandbox) Expected(j *Journey) (Expected, error) {
+// Expected draws the journey's images and returns what a client should have after
+// Config.Attempts attempts. A fault without an end, or with more times than the
+// attempts make requests, lasts; one that ends after a time passes. All that pass
+// must do so within the attempts together.
+func (s *Sandbox) Expected(j *Journey) Expected {
 	for _, p := range j.parts {
-		if _, err := s.image(p); err != nil {
-			return Expected{}, err
-		}
+		s.image(p)
 	}
-	return j.expected(), nil
+	return j.expected()
 }
 
 // expected is Expected without drawing.
 func (j *Journey) expected() Expected {
-	e := Expected{State: StateRetrieved, Images: []Image{}}
+	e := Expected{State: workflow.Retrieved, Images: []Image{}}
 	switch {
 	case j.needsStatus() && j.lastingFault(EndpointStatus, nil):
-		e.State = StateFailed
-	case j.waits():
-		e.State = StateAwaiting
-	case j.Status == StatusSessionExpired || j.Status == StatusTokenExpired:
-		e.State = StateNotRequired
+		e.State = workflow.Failed
+	case j.Waits():
+		e.State = workflow.Awaiting
+	case j.Status == workflow.StatusSessionExpired || j.Status == workflow.StatusTokenExpired:
+		e.State = workflow.NotRequired
 	case j.lastingFault(EndpointDetails, nil):
-		e.State = StateFailed
+		e.State = workflow.Failed
 	}
-	if e.State != StateRetrieved {
+	if e.State != workflow.Retrieved {
 		return e
 	}
-	d := j.details()
+	d := j.Details()
 	for _, p := range j.parts {
-		if !d.names(p) {
+		if !d.Names(p.Part) {
 			continue
 		}
-		if !j.reachable(p) || j.lastingFault(EndpointImage, p) {
-			e.State = StatePartial
+		if !p.Reachable() || j.lastingFault(EndpointImage, p) {
+			e.State = workflow.Partial
 			continue
 		}
 		e.Images = append(e.Images, p.describe())
@@ -84,33 +68,10 @@ func (j *Journey) expected() Expected {
 	return e
 }
 
-// names says whether the details name the part.
-func (d *details) names(p *part) bool {
-	for _, c := range d.Credentials {
-		if c.ID == p.key.credential && slices.ContainsFunc(c.Parts, func(dp detailsPart) bool { return dp.Classifier == p.key.classifier }) {
-			return true
-		}
-	}
-	if p.category != "FACEMAP" {
-		return false
-	}
-	for _, entries := range d.Capabilities {
-		if slices.ContainsFunc(entries, func(c capability) bool { return c.ValidFaceMap != "" }) {
-			return true
-		}
-	}
-	return false
-}
-
-// reachable says whether the part's address can be had from the details.
-func (j *Journey) reachable(p *part) bool {
-	return p.category != "FACEMAP" || !j.kind.facemapLost
-}
-
 func (p *part) describe() Image {
 	i := Image{
-		AccountID: p.key.account, CredentialID: p.key.credential, Category: p.category,
-		Classifier: p.key.classifier, ContentType: string(p.format),
+		AccountID: p.journey.AccountID, CredentialID: p.Credential, Category: p.Category,
+		Classifier: p.Classifier, ContentType: p.ContentType,
 	}
 	p.journey.mu.Lock()
 	defer p.journey.mu.Unlock()
@@ -120,26 +81,26 @@ func (p *part) describe() Image {
 	return i
 }
 
-// needsStatus says whether the callback leaves no choice but Get Status.
+// needsStatus reports whether only Get Status tells what the callback means.
 func (j *Journey) needsStatus() bool {
-	return j.kind.callbackStatus != "" || j.callbackFault(FaultIDOnly) != nil
+	return j.Unclear() || j.callbackFault(FaultIDOnly) != nil
 }
 
-// lastingFault says whether a fault of the endpoint, and of the part if it is
-// an image's, outlasts the attempts.
+// lastingFault reports whether a fault of the endpoint outlasts the attempts; for
+// an image, a fault of the part.
 func (j *Journey) lastingFault(endpoint Endpoint, p *part) bool {
 	return slices.ContainsFunc(j.Faults, func(f Fault) bool {
 		perAttempt := 1 // requests that one attempt makes at most
 		switch {
 		case f.Endpoint != endpoint || f.For > 0 || f.Kind == FaultSlow || f.Kind == FaultDrip:
 			return false
-		case f.Part != "" && f.Part != p.key.classifier:
+		case f.Part != "" && f.Part != p.Classifier:
 			return false
-		case f.Kind == FaultWrongType && p.format == formatBinary:
+		case f.Kind == FaultWrongType && p.ContentType == journey.Binary:
 			return false
-		case f.Kind == Fault401 || f.Kind == FaultRevoked:
+		case f.Kind == "401" || f.Kind == FaultRevoked:
 			perAttempt = 2 // once more with a new token
-		case f.Kind == Fault404 && endpoint != EndpointImage:
+		case f.Kind == "404" && endpoint != EndpointImage:
 			perAttempt = 2 // once more at the short form of the address
 		}
 		if endpoint == EndpointImage && f.Part == "" {

@@ -25,16 +25,8 @@ const (
 // FaultKind is what goes wrong.
 type FaultKind string
 
-// Faults of answers. The numbers answer with that HTTP status.
+// Faults of answers, besides HTTP statuses from "400" to "503".
 const (
-	Fault400        FaultKind = "400"
-	Fault401        FaultKind = "401"
-	Fault403        FaultKind = "403"
-	Fault404        FaultKind = "404"
-	Fault429        FaultKind = "429"
-	Fault500        FaultKind = "500"
-	Fault502        FaultKind = "502"
-	Fault503        FaultKind = "503"
 	FaultRevoked    FaultKind = "revoked"
 	FaultSlow       FaultKind = "slow"
 	FaultDrip       FaultKind = "drip"
@@ -60,13 +52,13 @@ const (
 	FaultIDOnly     FaultKind = "id_only"
 )
 
-// Fault is one misbehaviour. Its text form is
+// Fault is one kind of misbehaviour. Its text form is
 // "endpoint:kind[:times][:option=value]...", such as "image:truncated:2" or
 // "details:429:1:retry-after=2s"; see ParseFault.
 type Fault struct {
 	Endpoint Endpoint
 	Kind     FaultKind
-	// Times is how many requests are hit, counted per journey (token: in all);
+	// Times is how many requests are hit: of each journey, or of all for token;
 	// 0: every one. For a duplicate callback it is the number of extra copies,
 	// at least one.
 	Times int
@@ -88,15 +80,15 @@ var faultKinds = []struct {
 	endpoints []Endpoint
 	help      string
 }{
-	{Fault400, requests, "Bad Request"},
-	{Fault401, requests, "Unauthorized, the token stays good"},
-	{Fault403, requests, "Forbidden"},
-	{Fault404, requests, "Not Found"},
-	{Fault429, requests, "Too Many Requests; retry-after=2s or retry-after=date:2s sends Retry-After"},
-	{Fault500, requests, "Internal Server Error"},
-	{Fault502, requests, "Bad Gateway"},
-	{Fault503, requests, "Service Unavailable; retry-after as with 429"},
-	{FaultRevoked, retrievals, "401, and the request's token is good no more"},
+	{"400", requests, "Bad Request"},
+	{"401", requests, "Unauthorized; the token stays valid"},
+	{"403", requests, "Forbidden"},
+	{"404", requests, "Not Found"},
+	{"429", requests, "Too Many Requests; retry-after=2s or retry-after=date:2s sends Retry-After"},
+	{"500", requests, "Internal Server Error"},
+	{"502", requests, "Bad Gateway"},
+	{"503", requests, "Service Unavailable; retry-after as with 429"},
+	{FaultRevoked, retrievals, "401, and the request's token is revoked"},
 	{FaultSlow, requests, "the answer comes after delay=2s"},
 	{FaultDrip, requests, "the body drips over delay=2s"},
 	{FaultHang, requests, "no answer until the client gives up"},
@@ -135,13 +127,9 @@ func DefaultFaultPool() []Fault {
 		"callback:duplicate:1", "callback:duplicate:4", "callback:late:1:delay=1s", "callback:reordered", "callback:equal_times",
 		"callback:no_account", "callback:no_href", "callback:id_only",
 	}
-	pool := make([]Fault, len(texts))
-	for i, text := range texts {
-		f, err := ParseFault(text)
-		if err != nil {
-			panic(err) // a wrong text above
-		}
-		pool[i] = f
+	pool, err := ParseFaults(texts)
+	if err != nil {
+		panic(err) // a wrong text above
 	}
 	return pool
 }
@@ -195,6 +183,24 @@ func (f *Fault) setOption(name, value string) error {
 	return nil
 }
 
+// UnmarshalText is ParseFault for decoders.
+func (f *Fault) UnmarshalText(text []byte) (err error) {
+	*f, err = ParseFault(string(text))
+	return err
+}
+
+// ParseFaults is ParseFault for several.
+func ParseFaults(texts []string) ([]Fault, error) {
+	faults := make([]Fault, len(texts))
+	for i, text := range texts {
+		var err error
+		if faults[i], err = ParseFault(text); err != nil {
+			return nil, err
+		}
+	}
+	return faults, nil
+}
+
 // String is the text form that ParseFault reads.
 func (f Fault) String() string {
 	var b strings.Builder
@@ -205,12 +211,10 @@ func (f Fault) String() string {
 	if f.Part != "" {
 		b.WriteString(":part=" + f.Part)
 	}
-	if f.RetryAfter > 0 {
-		date := ""
-		if f.RetryAfterDate {
-			date = "date:"
-		}
-		fmt.Fprintf(&b, ":retry-after=%s%s", date, f.RetryAfter)
+	if f.RetryAfterDate {
+		fmt.Fprintf(&b, ":retry-after=date:%s", f.RetryAfter)
+	} else if f.RetryAfter > 0 {
+		fmt.Fprintf(&b, ":retry-after=%s", f.RetryAfter)
 	}
 	if f.Delay > 0 {
 		fmt.Fprintf(&b, ":delay=%s", f.Delay)
@@ -219,38 +223,41 @@ func (f Fault) String() string {
 }
 
 func (f Fault) validate() error {
+	var endpoints []Endpoint // where it can happen
 	for _, known := range faultKinds {
-		if known.kind != f.Kind {
-			continue
+		if known.kind == f.Kind {
+			endpoints = known.endpoints
 		}
-		switch {
-		case !slices.Contains(known.endpoints, f.Endpoint):
-			return fmt.Errorf("fault %s: %s happens at %s only", f, f.Kind, joinEndpoints(known.endpoints))
-		case f.Times < 0:
-			return fmt.Errorf("fault %s: the number of times is negative", f)
-		case f.Part != "" && f.Endpoint != EndpointImage:
-			return fmt.Errorf("fault %s: only an image fault has a part", f)
-		}
-		return nil
 	}
-	return fmt.Errorf("fault %s: unknown kind %q", f, f.Kind)
+	switch {
+	case endpoints == nil:
+		return fmt.Errorf("fault %s: unknown kind %q", f, f.Kind)
+	case !slices.Contains(endpoints, f.Endpoint):
+		return fmt.Errorf("fault %s: %s happens at %s only", f, f.Kind, join(endpoints))
+	case f.Times < 0:
+		return fmt.Errorf("fault %s: the number of times is negative", f)
+	case f.Part != "" && f.Endpoint != EndpointImage:
+		return fmt.Errorf("fault %s: only an image fault has a part", f)
+	}
+	return nil
 }
 
 // FaultHelp lists endpoints and kinds, one line per kind.
 func FaultHelp() string {
 	var b strings.Builder
 	for _, k := range faultKinds {
-		fmt.Fprintf(&b, "  %-12s %s (%s)\n", k.kind, k.help, joinEndpoints(k.endpoints))
+		fmt.Fprintf(&b, "  %-12s %s (%s)\n", k.kind, k.help, join(k.endpoints))
 	}
 	return b.String()
 }
 
-func joinEndpoints(endpoints []Endpoint) string {
-	names := make([]string, len(endpoints))
-	for i, e := range endpoints {
-		names[i] = string(e)
+// join lists names for people.
+func join[T ~string](names []T) string {
+	texts := make([]string, len(names))
+	for i, name := range names {
+		texts[i] = string(name)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(texts, ", ")
 }
 
 func (f Fault) delay() time.Duration { return cmp.Or(f.Delay, 2*time.Second) }
@@ -258,39 +265,69 @@ func (f Fault) delay() time.Duration { return cmp.Or(f.Delay, 2*time.Second) }
 // faultQueue hands out faults, each as often as it says.
 type faultQueue struct {
 	mu     sync.Mutex
-	faults []Fault
-	hits   []int
-	first  []time.Time
+	faults []queuedFault
+}
+
+type queuedFault struct {
+	Fault
+	hits  int
+	first time.Time // hit
 }
 
 func newFaultQueue(faults []Fault, endpoints ...Endpoint) *faultQueue {
 	q := &faultQueue{}
 	for _, f := range faults {
 		if slices.Contains(endpoints, f.Endpoint) {
-			q.faults = append(q.faults, f)
+			q.faults = append(q.faults, queuedFault{Fault: f})
 		}
 	}
-	q.hits, q.first = make([]int, len(q.faults)), make([]time.Time, len(q.faults))
 	return q
 }
 
-// next takes the first fault that still holds for a request to the endpoint.
+// next takes the first fault that is still due for a request to the endpoint.
 func (q *faultQueue) next(endpoint Endpoint, classifier string, now time.Time) (Fault, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, f := range q.faults {
+	for i := range q.faults {
+		f := &q.faults[i]
 		switch {
 		case f.Endpoint != endpoint, f.Part != "" && f.Part != classifier:
 		case f.Kind == FaultWrongType && classifier == "FACEMAP":
-		case f.Times > 0 && q.hits[i] >= f.Times:
-		case f.For > 0 && q.hits[i] > 0 && now.Sub(q.first[i]) >= f.For:
+		case f.Times > 0 && f.hits >= f.Times:
+		case f.For > 0 && f.hits > 0 && now.Sub(f.first) >= f.For:
 		default:
-			if q.hits[i] == 0 {
-				q.first[i] = now
+			if f.hits == 0 {
+				f.first = now
 			}
-			q.hits[i]++
-			return f, true
+			f.hits++
+			return f.Fault, true
 		}
 	}
 	return Fault{}, false
+}
+
+// SetFaults sets the faults of all requests from now on, instead of those that an
+// earlier call set. They come before the journeys' and the configuration's; their
+// times count over all journeys. The expected end states stay: the faults must
+// pass within the client's attempts.
+func (s *Sandbox) SetFaults(faults ...Fault) error {
+	for _, f := range faults {
+		if err := f.validate(); err != nil {
+			return err
+		}
+		if f.Endpoint == EndpointCallback {
+			return fmt.Errorf("fault %s: callbacks belong to journeys; give it to them", f)
+		}
+	}
+	s.passing.Store(newFaultQueue(faults, requests...))
+	return nil
+}
+
+// nextFault takes a fault of all requests, or else one of own.
+func (s *Sandbox) nextFault(own *faultQueue, endpoint Endpoint, classifier string) (Fault, bool) {
+	now := s.cfg.Now()
+	if f, faulty := s.passing.Load().next(endpoint, classifier, now); faulty {
+		return f, true
+	}
+	return own.next(endpoint, classifier, now)
 }

@@ -18,11 +18,11 @@ func TestParseFault(t *testing.T) {
 	for text, want := range map[string]Fault{
 		"image:truncated":                     {Endpoint: EndpointImage, Kind: FaultTruncated},
 		"image:truncated:2":                   {Endpoint: EndpointImage, Kind: FaultTruncated, Times: 2},
-		"details:404:for=10s":                 {Endpoint: EndpointDetails, Kind: Fault404, For: 10 * time.Second},
-		"details:429:1:retry-after=2s":        {Endpoint: EndpointDetails, Kind: Fault429, Times: 1, RetryAfter: 2 * time.Second},
-		"details:503:1:retry-after=date:2s":   {Endpoint: EndpointDetails, Kind: Fault503, Times: 1, RetryAfter: 2 * time.Second, RetryAfterDate: true},
+		"details:404:for=10s":                 {Endpoint: EndpointDetails, Kind: "404", For: 10 * time.Second},
+		"details:429:1:retry-after=2s":        {Endpoint: EndpointDetails, Kind: "429", Times: 1, RetryAfter: 2 * time.Second},
+		"details:503:1:retry-after=date:2s":   {Endpoint: EndpointDetails, Kind: "503", Times: 1, RetryAfter: 2 * time.Second, RetryAfterDate: true},
 		"image:slow:3:part=BACK:delay=1500ms": {Endpoint: EndpointImage, Kind: FaultSlow, Times: 3, Part: "BACK", Delay: 1500 * time.Millisecond},
-		"token:500:1":                         {Endpoint: EndpointToken, Kind: Fault500, Times: 1},
+		"token:500:1":                         {Endpoint: EndpointToken, Kind: "500", Times: 1},
 		"callback:duplicate:4":                {Endpoint: EndpointCallback, Kind: FaultDuplicate, Times: 4},
 	} {
 		got, err := ParseFault(text)
@@ -147,7 +147,7 @@ func checkFault(t *testing.T, fault string, check func(seen) bool) {
 			again = func() *http.Request { return tokenRequest(t, s) }
 		} else {
 			c = login(t, s)
-			j := journey(t, s, "passed-passport", WithFaults(f))
+			j := newJourney(t, s, "passed-passport", WithFaults(f))
 			paths := map[Endpoint]string{EndpointStatus: detailsPath(j) + "/status", EndpointDetails: detailsPath(j), EndpointImage: partPath(j.parts[0])}
 			again = func() *http.Request { return c.request(paths[endpoint]) }
 		}
@@ -166,7 +166,7 @@ func checkFault(t *testing.T, fault string, check func(seen) bool) {
 func TestHangingRequestLastsUntilTheClientGivesUp(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport", WithFaults(faults(t, "details:hang:1")...))
+	j := newJourney(t, s, "passed-passport", WithFaults(faults(t, "details:hang:1")...))
 	c.http.Timeout = 100 * time.Millisecond
 	if g := see(c, c.request(detailsPath(j))); g.err == nil {
 		t.Errorf("an answer came: %d", g.status)
@@ -180,8 +180,8 @@ func TestHangingRequestLastsUntilTheClientGivesUp(t *testing.T) {
 func TestRevokedTokenStaysWorthlessUntilRenewed(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	revoked := journey(t, s, "passed-passport", WithFaults(faults(t, "details:revoked:1")...))
-	other := journey(t, s, "passed-passport")
+	revoked := newJourney(t, s, "passed-passport", WithFaults(faults(t, "details:revoked:1")...))
+	other := newJourney(t, s, "passed-passport")
 	var got []int
 	for _, j := range []*Journey{other, revoked, revoked, other} {
 		status, _ := c.get(detailsPath(j))
@@ -225,7 +225,7 @@ func TestFaultsOfTheWholeSandboxHitEveryJourneyAndBasicAuthenticationToo(t *test
 	s := start(t, Config{Faults: faults(t, "details:500:1")})
 	c := login(t, s)
 	for range 2 {
-		j := journey(t, s, "passed-passport")
+		j := newJourney(t, s, "passed-passport")
 		r := c.request(detailsPath(j))
 		r.SetBasicAuth("sandbox", "sandbox")
 		if g := see(c, r); g.status != 500 {
@@ -240,7 +240,7 @@ func TestFaultsOfTheWholeSandboxHitEveryJourneyAndBasicAuthenticationToo(t *test
 func TestFaultsThatHoldForAllRequestsPass(t *testing.T) {
 	s := start(t, Config{Faults: faults(t, "details:404:1")})
 	c := login(t, s)
-	first, second := journey(t, s, "passed-passport"), journey(t, s, "passed-passport")
+	first, second := newJourney(t, s, "passed-passport"), newJourney(t, s, "passed-passport")
 	var got []int
 	see := func() {
 		for _, j := range []*Journey{first, second} {

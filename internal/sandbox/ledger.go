@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -42,9 +43,14 @@ type Entry struct {
 	StatusRequests  Hits        `json:"status_requests"`
 	DetailsRequests Hits        `json:"details_requests"`
 	Images          []ImageHits `json:"images"`
-	// MaxConcurrent is the most requests of this workflow execution that were
-	// answered at one moment; MaxConcurrentSame counts those to one and the
-	// same address: more than 1 means that it was retrieved twice at a time.
+	Activity
+}
+
+// Activity is what happens around a journey.
+type Activity struct {
+	// MaxConcurrent is the most requests for this workflow execution in progress
+	// at once; MaxConcurrentSame is the most for one address: more than 1 means
+	// that it was retrieved twice at a time.
 	MaxConcurrent     int `json:"max_concurrent"`
 	MaxConcurrentSame int `json:"max_concurrent_same"`
 
@@ -71,45 +77,32 @@ type Delivery struct {
 	Status         string    `json:"status"`
 	CallbackSentAt time.Time `json:"callback_sent_at"`
 	DeliveredAt    time.Time `json:"delivered_at"`
-	// Code is the answer's HTTP status, 0 when there was none.
-	Code int `json:"code"`
-	// Error says why there was no answer.
-	Error string `json:"error,omitempty"`
+	Code           int       `json:"code"`            // HTTP status; 0 without an answer
+	Error          string    `json:"error,omitempty"` // why there was no answer
 }
 
 // maxDeliveries bounds the deliveries remembered per journey.
 const maxDeliveries = 32
 
-// record is the journey's own part of the ledger.
+// record is one journey's part of the ledger.
 type record struct {
-	hits              map[visitKey]*Hits
-	inFlight          map[visitKey]int
-	maxConcurrent     int
-	maxConcurrentSame int
-	sent              int
-	acknowledged      int
-	deliveries        []Delivery
+	Activity
+	hits     map[visit]Hits
+	inFlight map[visit]int
 }
 
-type visitKey struct {
-	endpoint Endpoint
-	part     *part
-}
-
-// visit is one request that concerns a journey.
+// visit is what a request asks of a journey; part is nil unless it is an image.
 type visit struct {
 	endpoint Endpoint
 	journey  *Journey
 	part     *part
 }
 
-func (v visit) key() visitKey { return visitKey{v.endpoint, v.part} }
-
 func (v visit) classifier() string {
 	if v.part == nil {
 		return ""
 	}
-	return v.part.key.classifier
+	return v.part.Classifier
 }
 
 // enter counts the visit; leave must follow.
@@ -118,73 +111,57 @@ func (v visit) enter() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := &j.ledger
-	if r.hits == nil {
-		r.hits, r.inFlight = map[visitKey]*Hits{}, map[visitKey]int{}
-	}
-	if r.hits[v.key()] == nil {
-		r.hits[v.key()] = &Hits{}
-	}
-	r.hits[v.key()].Requests++
-	r.inFlight[v.key()]++
+	hits := r.hits[v]
+	hits.Requests++
+	r.hits[v] = hits
+	r.inFlight[v]++
 	all := 0
 	for _, n := range r.inFlight {
 		all += n
 	}
-	r.maxConcurrent = max(r.maxConcurrent, all)
-	r.maxConcurrentSame = max(r.maxConcurrentSame, r.inFlight[v.key()])
+	r.MaxConcurrent = max(r.MaxConcurrent, all)
+	r.MaxConcurrentSame = max(r.MaxConcurrentSame, r.inFlight[v])
 }
 
-// leave ends the visit; complete says that it got its whole and final answer.
+// leave ends the visit; complete means that it got its whole, final answer.
 func (v visit) leave(complete bool) {
 	v.journey.mu.Lock()
 	defer v.journey.mu.Unlock()
-	v.journey.ledger.inFlight[v.key()]--
+	r := &v.journey.ledger
+	r.inFlight[v]--
 	if complete {
-		v.journey.ledger.hits[v.key()].OK++
+		hits := r.hits[v]
+		hits.OK++
+		r.hits[v] = hits
 	}
 }
 
-func (s *Sandbox) count(endpoint Endpoint, answer string) {
+// total changes the totals.
+func (s *Sandbox) total(change func(*Totals)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.totals.Responses[string(endpoint)+" "+answer]++
-}
-
-func (s *Sandbox) countToken(fresh bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.totals.TokenRequests++
-	if fresh {
-		s.totals.TokensIssued++
-	}
+	change(&s.totals)
 }
 
 // delivered keeps one delivery in the ledger.
 func (s *Sandbox) delivered(j *Journey, d Delivery) {
-	s.mu.Lock()
-	s.totals.CallbacksSent++
-	if d.Code == 200 {
-		s.totals.CallbacksAcknowledged++
-	}
-	s.mu.Unlock()
-
+	s.total(func(t *Totals) {
+		t.CallbacksSent++
+		if d.Code == 200 {
+			t.CallbacksAcknowledged++
+		}
+	})
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := &j.ledger
-	r.sent++
+	r.CallbacksSent++
 	if d.Code == 200 {
-		r.acknowledged++
+		r.CallbacksAcknowledged++
 	}
-	if len(r.deliveries) == maxDeliveries {
-		r.deliveries = append(r.deliveries[:0], r.deliveries[1:]...)
+	if len(r.Callbacks) == maxDeliveries {
+		r.Callbacks = slices.Delete(r.Callbacks, 0, 1)
 	}
-	r.deliveries = append(r.deliveries, d)
-}
-
-func (s *Sandbox) gaveUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.totals.CallbacksGivenUp++
+	r.Callbacks = append(r.Callbacks, d)
 }
 
 // Ledger returns what has been served and sent so far. It draws no image: the
@@ -206,8 +183,7 @@ func (s *Sandbox) ledgerOf(journeys []*Journey) Ledger {
 func (j *Journey) entry() Entry {
 	e := Entry{
 		WorkflowExecutionID: j.WorkflowExecutionID, AccountID: j.AccountID, Kind: j.Kind, Status: j.Status,
-		DefinitionKey: j.DefinitionKey, DataCenter: j.DataCenter, Document: string(j.paper.kind),
-		Faults: []string{}, Expected: j.expected(), Images: []ImageHits{},
+		DefinitionKey: j.DefinitionKey, DataCenter: j.DataCenter, Document: string(j.Document.Kind), Faults: []string{}, Expected: j.expected(), Images: []ImageHits{},
 	}
 	for _, f := range j.Faults {
 		e.Faults = append(e.Faults, f.String())
@@ -219,18 +195,11 @@ func (j *Journey) entry() Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := &j.ledger
-	hits := func(endpoint Endpoint, p *part) Hits {
-		if h := r.hits[visitKey{endpoint, p}]; h != nil {
-			return *h
-		}
-		return Hits{}
-	}
-	e.StatusRequests, e.DetailsRequests = hits(EndpointStatus, nil), hits(EndpointDetails, nil)
+	e.StatusRequests, e.DetailsRequests = r.hits[visit{EndpointStatus, j, nil}], r.hits[visit{EndpointDetails, j, nil}]
 	for i, p := range j.parts {
-		e.Images[i].Hits = hits(EndpointImage, p)
+		e.Images[i].Hits = r.hits[visit{EndpointImage, j, p}]
 	}
-	e.MaxConcurrent, e.MaxConcurrentSame = r.maxConcurrent, r.maxConcurrentSame
-	e.CallbacksSent, e.CallbacksAcknowledged = r.sent, r.acknowledged
-	e.Callbacks = append([]Delivery{}, r.deliveries...)
+	e.Activity = r.Activity
+	e.Callbacks = append([]Delivery{}, r.Callbacks...)
 	return e
 }

@@ -1,14 +1,20 @@
 package sandbox
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"io"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
 
 	"go.uber.org/zap"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // dripChunks is how many pieces a dripping body comes in.
@@ -20,72 +26,59 @@ type response struct {
 	header http.Header
 	body   []byte
 
-	// refusal says why the sandbox itself, and no fault, refuses the request.
-	refusal string
+	// rejection says why the sandbox itself, not a fault, rejects the request.
+	rejection string
 	// delay passes before the answer.
 	delay time.Duration
 	// dripOver is how long the body takes.
 	dripOver time.Duration
-	// breaks is hang, reset or truncated when the answer never comes to its end.
+	// breaks is hang, reset or truncated when the answer never ends.
 	breaks FaultKind
-	// beforeEnd, if any, is called once while the client still lacks the end of
-	// the answer: whatever the client does next comes after it.
+	// beforeEnd is called once, before the client has the whole answer
+	// and can do anything else.
 	beforeEnd func()
 }
 
-func newResponse(status int, contentType string, body []byte) response {
-	return response{status: status, header: http.Header{"Content-Type": {contentType}}, body: body}
+func newResponse(status int, contentType string, body []byte) *response {
+	return &response{status: status, header: http.Header{"Content-Type": {contentType}}, body: body, beforeEnd: func() {}}
 }
 
-func jsonResponse(value any) response {
-	body, err := json.Marshal(value)
-	if err != nil {
-		return problem(http.StatusInternalServerError, "the sandbox cannot write its answer: "+err.Error())
-	}
+func jsonResponse(value any) *response {
+	body, _ := json.Marshal(value) // texts, numbers, lists and maps
 	return newResponse(http.StatusOK, "application/json", body)
 }
 
 // problem is an error as Jumio's gateway writes it.
-func problem(status int, detail string) response {
-	answer := jsonResponse(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
-	answer.status, answer.refusal = status, detail
+func problem(status int, detail string) *response {
+	answer := jsonResponse(problemBody(status, detail))
+	answer.status, answer.rejection = status, detail
 	return answer
 }
 
-// deliver counts the answer and writes it, or as much of it as it is told to.
-// It panics with http.ErrAbortHandler when the answer must break off.
-func (s *Sandbox) deliver(w http.ResponseWriter, r *http.Request, endpoint Endpoint, a response) {
-	if a.beforeEnd == nil {
-		a.beforeEnd = func() {}
+func problemBody(status int, detail string) map[string]any {
+	return map[string]any{"title": http.StatusText(status), "status": status, "detail": detail}
+}
+
+// deliver counts and writes the answer. It panics with http.ErrAbortHandler to
+// break the answer off.
+func (s *Sandbox) deliver(w http.ResponseWriter, r *http.Request, endpoint Endpoint, a *response) {
+	counted := cmp.Or(string(a.breaks), strconv.Itoa(a.status))
+	s.total(func(t *Totals) { t.Responses[string(endpoint)+" "+counted]++ })
+	if a.rejection != "" {
+		s.log.Info("request rejected", zap.String("endpoint", string(endpoint)), zap.Int("status", a.status), zap.String("detail", a.rejection))
 	}
-	if a.breaks != "" {
-		s.count(endpoint, string(a.breaks))
-	} else {
-		s.count(endpoint, strconv.Itoa(a.status))
-	}
-	if a.refusal != "" {
-		s.log.Info("request refused", zap.String("endpoint", string(endpoint)), zap.Int("status", a.status), zap.String("detail", a.refusal))
-	}
-	if a.delay > 0 && !s.pause(r, a.delay) {
+	gone := sleep(r.Context(), a.delay) != nil
+	switch {
+	case gone || a.breaks == FaultHang:
 		a.beforeEnd()
+		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
-	}
-	switch a.breaks {
-	case FaultHang:
-		a.beforeEnd()
-		select {
-		case <-r.Context().Done():
-		case <-s.ctx.Done():
-		}
-		panic(http.ErrAbortHandler)
-	case FaultReset:
+	case a.breaks == FaultReset:
 		a.beforeEnd()
 		reset(w)
 		return
 	}
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	if len(a.body) == 0 {
 		a.beforeEnd()
@@ -93,60 +86,106 @@ func (s *Sandbox) deliver(w http.ResponseWriter, r *http.Request, endpoint Endpo
 		return
 	}
 	w.WriteHeader(a.status)
-	s.writeBody(w, r, a)
+	writeBody(r.Context(), w, a)
 }
 
-func (s *Sandbox) writeBody(w http.ResponseWriter, r *http.Request, a response) {
+func writeBody(ctx context.Context, w http.ResponseWriter, a *response) {
+	// A write fails only when the client has gone.
+	write := func(part []byte) { _, _ = w.Write(part) } //nolint:gosec // nothing here is a page with a client's text
 	rest := a.body
 	if a.dripOver > 0 {
 		for range dripChunks - 1 {
 			chunk := len(a.body) / dripChunks
-			// A client that went away ends the pause.
-			_, _ = w.Write(rest[:chunk])
+			write(rest[:chunk])
 			_ = http.NewResponseController(w).Flush()
 			rest = rest[chunk:]
-			if !s.pause(r, a.dripOver/dripChunks) {
+			if sleep(ctx, a.dripOver/dripChunks) != nil {
 				break
 			}
 		}
 	}
 	if a.breaks == FaultTruncated {
-		_, _ = w.Write(rest[:len(rest)/2])
+		write(rest[:len(rest)/2])
 		_ = http.NewResponseController(w).Flush()
 		a.beforeEnd()
 		panic(http.ErrAbortHandler)
 	}
-	// Write errors mean that the client went away, which is its own business.
-	_, _ = w.Write(rest[:len(rest)-1])
+	write(rest[:len(rest)-1])
 	a.beforeEnd()
-	_, _ = w.Write(rest[len(rest)-1:])
+	write(rest[len(rest)-1:])
 }
 
-// pause waits and says whether the client is still there.
-func (s *Sandbox) pause(r *http.Request, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.Context().Done():
-	case <-s.ctx.Done():
-	}
-	return false
-}
-
-// reset ends the connection with a RST where the transport can. The beginning
-// of an answer comes first: clients silently repeat a request on a connection
-// that was reset without a word.
+// reset ends the connection with a RST where it can, after the beginning of an
+// answer: without one, clients silently repeat the request.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	// Whatever fails here, the connection ends.
+	// Whatever fails, the connection ends.
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
+}
+
+const htmlPage = "<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>We'll be right back.</h1></body></html>\n"
+
+// spoil applies the fault to a right answer, and reports whether the client still
+// gets all of it.
+func (s *Sandbox) spoil(r *http.Request, f Fault, answer *response) (spoilt *response, complete bool) {
+	if status, err := strconv.Atoi(string(f.Kind)); err == nil {
+		return s.errorAnswer(status, f), false
+	}
+	switch f.Kind {
+	case FaultSlow:
+		answer.delay = f.delay()
+		return answer, true
+	case FaultDrip:
+		answer.dripOver = f.delay()
+		return answer, true
+	case FaultHang, FaultReset, FaultTruncated:
+		answer.breaks = f.Kind
+	case FaultRevoked:
+		s.revokeToken(bearer(r))
+		answer = unauthorized("the access token is revoked")
+		answer.rejection = ""
+	case FaultRedirect:
+		answer = newResponse(http.StatusFound, "text/html; charset=utf-8", nil)
+		answer.header.Set("Location", "http://"+r.Host+trapPath)
+	case FaultHTML:
+		answer = newResponse(http.StatusOK, "text/html; charset=utf-8", []byte(htmlPage))
+	case FaultEmpty:
+		answer.body = nil
+	case FaultBrokenJSON:
+		answer.body = answer.body[:len(answer.body)/2]
+	case FaultWrongType:
+		contradiction := journey.PNG
+		if answer.header.Get("Content-Type") == journey.PNG {
+			contradiction = journey.JPEG
+		}
+		answer = newResponse(http.StatusOK, contradiction, answer.body)
+	}
+	return answer, false
+}
+
+func (s *Sandbox) errorAnswer(status int, f Fault) *response {
+	answer := problem(status, "a fault of the sandbox")
+	switch status {
+	case http.StatusUnauthorized:
+		answer = unauthorized("the access token is not accepted")
+	case http.StatusTooManyRequests:
+		answer = problem(status, "Request limit exceeded")
+	}
+	answer.rejection = ""
+	if f.RetryAfter > 0 {
+		value := strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds())))
+		if f.RetryAfterDate {
+			// Rounded up: an HTTP date has no fractions.
+			value = s.cfg.Now().Add(f.RetryAfter + time.Second).UTC().Format(http.TimeFormat)
+		}
+		answer.header.Set("Retry-After", value)
+	}
+	return answer
 }

@@ -1,15 +1,15 @@
 // Package sandbox is a stand-in for Jumio, to develop and test against: one
 // real HTTP server with the token and the retrieval endpoints of the guide, a
 // sender of callbacks, and journeys of invented people whose documents are
-// drawn. It is as strict about headers and credentials as the guide is, and
-// misbehaves when it is told to (see Fault). What it served and sent stands in
-// its ledger, so that the other side's database can be compared with it.
+// drawn. It checks headers and credentials as strictly as the guide, and
+// misbehaves on request (see Fault). Its ledger says what it served and sent, to
+// be compared with a client's database.
 //
-// It refuses to be anything but a stand-in: it knows nothing of callbackd, of
-// its database or of its settings, and imports no other room.
+// It knows nothing of callbackd, its database or its settings.
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,16 +29,15 @@ import (
 type Sandbox struct {
 	cfg     Config
 	log     *zap.Logger
-	client  *http.Client
-	tokens  *tokens
+	poster  *http.Client // of callbacks
 	images  *imageCache
 	limiter *rate.Limiter
 	// tokenFaults are the configured faults of the token endpoint.
 	tokenFaults *faultQueue
-	// passing are the faults that hold for all requests at the moment.
+	// passing are the faults of all requests at the moment, see SetFaults.
 	passing atomic.Pointer[faultQueue]
 
-	// ctx ends with Close, and with it whatever hangs or sends.
+	// ctx ends with Close, which stops hanging answers and senders. Requests inherit it.
 	ctx    context.Context
 	cancel context.CancelFunc
 	// background counts the senders started over HTTP.
@@ -55,12 +54,13 @@ type Sandbox struct {
 	order    []*Journey // oldest first
 	byID     map[string]*Journey
 	byPart   map[partKey]*part
+	tokens   map[string]token
 	totals   Totals
 	shutDown bool
 }
 
-// New checks the configuration, naming every wrong field at once, and returns
-// a sandbox without journeys that does not listen yet.
+// New returns a sandbox without journeys that does not listen yet. Its error
+// names every wrong field.
 func New(cfg Config) (*Sandbox, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -75,9 +75,8 @@ func New(cfg Config) (*Sandbox, error) {
 		log:    cfg.Logger,
 		ctx:    ctx,
 		cancel: cancel,
-		tokens: newTokens(cfg),
-		images: newImageCache(cfg.ImageCacheBytes),
-		client: &http.Client{
+		images: &imageCache{limit: cfg.ImageCacheBytes, files: map[string][]byte{}},
+		poster: &http.Client{
 			Transport: transport,
 			Timeout:   cfg.CallbackTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -86,13 +85,13 @@ func New(cfg Config) (*Sandbox, error) {
 		},
 		byID:   map[string]*Journey{},
 		byPart: map[partKey]*part{},
+		tokens: map[string]token{},
 		totals: Totals{Responses: map[string]int{}},
+
+		limiter:     rate.NewLimiter(cmp.Or(rate.Limit(cfg.RequestsPerSecond), rate.Inf), max(1, int(cfg.RequestsPerSecond))),
+		tokenFaults: newFaultQueue(cfg.Faults, EndpointToken),
 	}
-	s.tokenFaults = newFaultQueue(cfg.Faults, EndpointToken)
 	s.passing.Store(newFaultQueue(nil))
-	if cfg.RequestsPerSecond > 0 {
-		s.limiter = rate.NewLimiter(rate.Limit(cfg.RequestsPerSecond), max(1, int(cfg.RequestsPerSecond)))
-	}
 	return s, nil
 }
 
@@ -107,7 +106,7 @@ func (s *Sandbox) Handler() http.Handler {
 		r.Get(account+"/workflow-executions/{workflow}", s.serveWorkflow(EndpointDetails))
 		r.Get(account+"/workflow-executions/{workflow}/status", s.serveWorkflow(EndpointStatus))
 	}
-	r.Get("/api/v1/accounts/{account}/credentials/{credential}/parts/{classifier}", s.servePart)
+	r.Get("/api/v1/accounts/{account}/credentials/{credential}/parts/{classifier}", s.retrieve(EndpointImage, s.findPart))
 	s.routeControl(r)
 	return r
 }
@@ -128,8 +127,9 @@ func (s *Sandbox) Start(addr string) error {
 	s.served = make(chan struct{})
 	s.server = &http.Server{
 		Handler:           s.Handler(),
+		BaseContext:       func(net.Listener) context.Context { return s.ctx },
 		ReadHeaderTimeout: 5 * time.Second,
-		// No ReadTimeout: its end would also end an answer that hangs or is slow.
+		// No ReadTimeout: it would also cut off answers that hang or are slow.
 		IdleTimeout:    75 * time.Second,
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       zap.NewStdLog(s.log),
@@ -158,7 +158,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	s.cancel()
 	s.background.Wait()
-	s.client.CloseIdleConnections()
+	s.poster.CloseIdleConnections()
 	if s.server == nil {
 		return nil
 	}
@@ -170,7 +170,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	return err
 }
 
-// inBackground runs f until it returns or Close; false once Close was called.
+// inBackground starts f, which Close waits for; false once Close was called.
 func (s *Sandbox) inBackground(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -34,7 +34,7 @@ func start(t *testing.T, cfg Config) *Sandbox {
 	return s
 }
 
-func journey(t *testing.T, s *Sandbox, kind string, opts ...Option) *Journey {
+func newJourney(t *testing.T, s *Sandbox, kind string, opts ...Option) *Journey {
 	t.Helper()
 	j, err := s.NewJourney(kind, opts...)
 	if err != nil {
@@ -104,6 +104,7 @@ func (c *apiClient) request(path string) *http.Request {
 		c.t.Fatal(err)
 	}
 	r.Header.Set("Accept", "application/json")
+	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "Example Tests/v1.0")
 	r.Header.Set("Authorization", "Bearer "+c.token)
 	return r
@@ -134,14 +135,14 @@ func detailsPath(j *Journey) string {
 }
 
 func partPath(p *part) string {
-	return "/api/v1/accounts/" + p.key.account + "/credentials/" + p.key.credential + "/parts/" + p.key.classifier
+	return "/api/v1/accounts/" + p.journey.AccountID + "/credentials/" + p.Credential + "/parts/" + p.Classifier
 }
 
 // partOf finds the journey's part by its classifier.
 func partOf(t *testing.T, j *Journey, classifier string) *part {
 	t.Helper()
 	for _, p := range j.parts {
-		if p.key.classifier == classifier {
+		if p.Classifier == classifier {
 			return p
 		}
 	}
@@ -153,7 +154,7 @@ func TestConfigurationErrorsComeAllAtOnce(t *testing.T) {
 	_, err := New(Config{
 		FaultRate: 2, Intermediate: -1, TokenLifetime: time.Millisecond, DataCenter: "mars-1", CallbackURL: "ftp://x", CallbackForm: "xml",
 		Clients: []Client{{ID: "a", Secret: "b"}, {ID: "a", Secret: "c", DataCenter: "moon-1"}}, Repeat: -1, Attempts: -1,
-		Faults: []Fault{{Endpoint: EndpointToken, Kind: FaultNotFinal}}, FaultPool: []Fault{{Endpoint: EndpointToken, Kind: Fault500}},
+		Faults: []Fault{{Endpoint: EndpointToken, Kind: FaultNotFinal}}, FaultPool: []Fault{{Endpoint: EndpointToken, Kind: "500"}},
 	})
 	if err == nil {
 		t.Fatal("accepted")
@@ -177,7 +178,7 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	done := make(chan error, 1)
 	go func() {
 		_, _, err := c.do(c.request(detailsPath(j)))

@@ -2,11 +2,13 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,12 +18,14 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"callbackd/internal/workflow"
 )
 
 // maxSenders bounds the journeys that are being sent at one moment.
 const maxSenders = 64
 
-// planned is one callback that is going to be posted.
+// planned is one callback to post.
 type planned struct {
 	status string
 	sentAt time.Time
@@ -31,17 +35,14 @@ type planned struct {
 
 // plan lists the journey's callbacks in the order of their posting.
 func (s *Sandbox) plan(j *Journey) []planned {
-	final := j.Status
-	if j.kind.callbackStatus != "" {
-		final = j.kind.callbackStatus
-	}
+	final := j.CallbackStatus()
 	reordered, equal := j.callbackFault(FaultReordered) != nil, j.callbackFault(FaultEqualTimes) != nil
 	statuses := []string{final}
-	if j.Status == StatusAcquired || j.Status == StatusProcessed && (j.intermediate || reordered || equal) {
-		statuses = []string{StatusAcquisitionStarted, StatusAcquired, final}
-		if j.Status == StatusAcquired {
-			statuses = statuses[:2]
-		}
+	switch {
+	case j.Status == workflow.StatusAcquired:
+		statuses = []string{workflow.StatusAcquisitionStarted, final}
+	case j.Status == workflow.StatusProcessed && (j.Intermediate || reordered || equal):
+		statuses = []string{workflow.StatusAcquisitionStarted, workflow.StatusAcquired, final}
 	}
 	all := make([]planned, len(statuses))
 	stamp := j.stamp(s.cfg.Now())
@@ -74,13 +75,10 @@ func (j *Journey) stamp(now time.Time) time.Time {
 	return now
 }
 
-// Send posts the journey's callbacks, one after the other. A callback that is
-// not answered with 200 is repeated Config.Repeat times and then given up,
-// which is an error; the following ones are posted all the same.
+// Send posts the journey's callbacks one by one. One that is not answered with
+// 200 is repeated Config.Repeat times, then given up, which is an error; the next
+// ones are posted all the same.
 func (s *Sandbox) Send(ctx context.Context, j *Journey) error {
-	if j.callbackURL == "" {
-		return errors.New("sandbox: there is no callback URL to post to")
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -97,22 +95,18 @@ func (s *Sandbox) Send(ctx context.Context, j *Journey) error {
 // SendStatus posts one more callback of the journey with the status and a
 // newer callbackSentAt.
 func (s *Sandbox) SendStatus(ctx context.Context, j *Journey, status string) error {
-	if j.callbackURL == "" {
-		return errors.New("sandbox: there is no callback URL to post to")
-	}
 	return s.post(ctx, j, planned{status: status, sentAt: j.stamp(s.cfg.Now())})
 }
 
-// SendAll posts the callbacks of many journeys, starting perSecond of them in a
-// second (0: as fast as they are answered). Its error counts those that were
-// given up and quotes one of them.
+// SendAll posts the callbacks of many journeys, perSecond of them a second (0: as
+// fast as they are answered). Its error counts those that were given up and
+// quotes one of them.
 func (s *Sandbox) SendAll(ctx context.Context, journeys []*Journey, perSecond float64) error {
 	return s.sendEach(ctx, slices.Values(journeys), perSecond)
 }
 
-// SendNew makes and sends n journeys of the kinds, taken in turn; without kinds
-// they come from the mix. Unlike SendAll it holds only those in flight, so that
-// n may be large.
+// SendNew makes and sends n journeys of the kinds in turn, or of the mix without
+// kinds. Unlike SendAll it holds only those in flight, so n may be large.
 func (s *Sandbox) SendNew(ctx context.Context, n int, kinds []string, perSecond float64) error {
 	if len(kinds) == 0 {
 		kinds = []string{""}
@@ -134,11 +128,7 @@ func (s *Sandbox) SendNew(ctx context.Context, n int, kinds []string, perSecond 
 }
 
 func (s *Sandbox) sendEach(ctx context.Context, journeys iter.Seq[*Journey], perSecond float64) error {
-	limit := rate.Inf
-	if perSecond > 0 {
-		limit = rate.Limit(perSecond)
-	}
-	limiter := rate.NewLimiter(limit, 1)
+	limiter := rate.NewLimiter(cmp.Or(rate.Limit(perSecond), rate.Inf), 1)
 	var group errgroup.Group
 	group.SetLimit(maxSenders)
 	var failed atomic.Int64
@@ -167,17 +157,15 @@ func (s *Sandbox) sendEach(ctx context.Context, journeys iter.Seq[*Journey], per
 
 // post delivers one callback, with its duplicates at the same time.
 func (s *Sandbox) post(ctx context.Context, j *Journey, p planned) error {
+	if j.callbackURL == "" {
+		return errors.New("sandbox: there is no callback URL")
+	}
 	copies := 1
 	if duplicate := j.callbackFault(FaultDuplicate); duplicate != nil {
 		copies += max(1, duplicate.Times)
 	}
-	contentType, body, err := j.callback(p.status, p.sentAt).encode(s.cfg.CallbackForm)
-	if err != nil {
-		return fmt.Errorf("sandbox: writing the callback of %s: %w", j.WorkflowExecutionID, err)
-	}
-	if s.cfg.CallbackContentType != "" {
-		contentType = s.cfg.CallbackContentType
-	}
+	contentType, body := j.callback(p.status, p.sentAt).encode(s.cfg.CallbackForm)
+	contentType = cmp.Or(s.cfg.CallbackContentType, contentType)
 	var group errgroup.Group
 	for range copies {
 		group.Go(func() error { return s.postUntilAcknowledged(ctx, j, p, contentType, body) })
@@ -198,7 +186,7 @@ func (s *Sandbox) postUntilAcknowledged(ctx context.Context, j *Journey, p plann
 			return nil
 		}
 		if repeat >= s.cfg.Repeat || sleep(ctx, s.cfg.RepeatPause) != nil {
-			s.gaveUp()
+			s.total(func(t *Totals) { t.CallbacksGivenUp++ })
 			if err == nil {
 				err = fmt.Errorf("answered with %d", code)
 			}
@@ -214,39 +202,33 @@ func (s *Sandbox) postOnce(ctx context.Context, j *Journey, contentType string, 
 	if err != nil {
 		return 0, withoutURL(err)
 	}
-	for name, values := range j.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, s.cfg.CallbackHeader)
 	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("User-Agent", "Jumio sandbox/v1.0")
-	answer, err := s.client.Do(request)
+	answer, err := s.poster.Do(request)
 	if err != nil {
 		return 0, withoutURL(err)
 	}
 	defer answer.Body.Close()
-	// The body means nothing; read to its end, the connection can be used again.
+	// Read to its end, so that the connection can be used again.
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
 	return answer.StatusCode, nil
 }
 
 func withoutURL(err error) error {
-	var withURL *url.Error
-	if errors.As(err, &withURL) {
+	if withURL, ok := errors.AsType[*url.Error](err); ok {
 		return withURL.Err
 	}
 	return err
 }
 
+// sleep returns an error when ctx ends first.
 func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
 	}
+	return ctx.Err()
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"callbackd/internal/sandbox/journey"
 )
 
 // receiver is the other side: it keeps what it was posted.
@@ -62,8 +64,8 @@ func (r *receiver) statuses() []string {
 
 func TestCallbackIsTheGuidesExample(t *testing.T) {
 	r := newReceiver(t)
-	s := start(t, Config{CallbackURL: r.URL, DataCenter: "apac-1"})
-	j := journey(t, s, "passed-passport", WithUserReference("user-1"), WithHeader("X-Forwarded-For", "3.0.109.121"))
+	s := start(t, Config{CallbackURL: r.URL, DataCenter: "apac-1", CallbackHeader: http.Header{"X-Forwarded-For": {"3.0.109.121"}}})
+	j := newJourney(t, s, "passed-passport", WithUserReference("user-1"))
 	if err := s.Send(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,7 @@ func TestOwnHrefsPointAtTheSandbox(t *testing.T) {
 	r := newReceiver(t)
 	s := start(t, Config{CallbackURL: r.URL, OwnHrefs: true})
 	c := login(t, s)
-	if err := s.Send(t.Context(), journey(t, s, "passed-passport")); err != nil {
+	if err := s.Send(t.Context(), newJourney(t, s, "passed-passport")); err != nil {
 		t.Fatal(err)
 	}
 	path, ok := strings.CutPrefix(r.got[0].callback.WorkflowExecution.Href, s.URL())
@@ -120,7 +122,7 @@ func TestCallbackForms(t *testing.T) {
 		t.Run(string(tt.form), func(t *testing.T) {
 			r := newReceiver(t)
 			s := start(t, Config{CallbackURL: r.URL, CallbackForm: tt.form})
-			j := journey(t, s, "session-expired")
+			j := newJourney(t, s, "session-expired")
 			if err := s.Send(t.Context(), j); err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +141,7 @@ func TestCallbackForms(t *testing.T) {
 	t.Run("the guide's Content-Type with JSON", func(t *testing.T) {
 		r := newReceiver(t)
 		s := start(t, Config{CallbackURL: r.URL, CallbackContentType: "application/x-www-form-urlencoded"})
-		if err := s.Send(t.Context(), journey(t, s, "passed-passport")); err != nil {
+		if err := s.Send(t.Context(), newJourney(t, s, "passed-passport")); err != nil {
 			t.Fatal(err)
 		}
 		if r.got[0].header.Get("Content-Type") != "application/x-www-form-urlencoded" || !json.Valid([]byte(r.got[0].body)) {
@@ -187,7 +189,7 @@ func TestCallbackSequences(t *testing.T) {
 		t.Run(tt.kind+" "+tt.faults, func(t *testing.T) {
 			r := newReceiver(t)
 			s := start(t, Config{CallbackURL: r.URL, Intermediate: tt.intermediate})
-			j := journey(t, s, tt.kind, WithFaults(faults(t, tt.faults)...))
+			j := newJourney(t, s, tt.kind, WithFaults(faults(t, tt.faults)...))
 			if err := s.Send(t.Context(), j); err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +224,7 @@ func TestCallbackWithMissingMembers(t *testing.T) {
 	s := start(t, Config{CallbackURL: r.URL, DataCenter: "emea-1"})
 	var ids []string
 	for _, fault := range []string{"callback:no_account", "callback:no_href", "callback:id_only"} {
-		j := journey(t, s, "passed-passport", WithFaults(faults(t, fault)...))
+		j := newJourney(t, s, "passed-passport", WithFaults(faults(t, fault)...))
 		ids = append(ids, j.WorkflowExecutionID)
 		if err := s.Send(t.Context(), j); err != nil {
 			t.Fatal(err)
@@ -243,10 +245,10 @@ func TestCallbackWithMissingMembers(t *testing.T) {
 func TestLateCallbackKeepsItsTime(t *testing.T) {
 	r := newReceiver(t)
 	s := start(t, Config{CallbackURL: r.URL})
-	if err := s.Send(t.Context(), journey(t, s, "passed-passport", WithFaults(faults(t, "callback:late:1:delay=80ms")...))); err != nil {
+	if err := s.Send(t.Context(), newJourney(t, s, "passed-passport", WithFaults(faults(t, "callback:late:1:delay=80ms")...))); err != nil {
 		t.Fatal(err)
 	}
-	sentAt, err := time.Parse(jumioTime, r.got[0].callback.CallbackSentAt)
+	sentAt, err := time.Parse(journey.TimeFormat, r.got[0].callback.CallbackSentAt)
 	if err != nil || r.got[0].at.Sub(sentAt) < 80*time.Millisecond {
 		t.Errorf("sent at %s, arrived at %s, %v", sentAt, r.got[0].at, err)
 	}
@@ -269,7 +271,7 @@ func TestUnacknowledgedCallbacksAreGivenUpOrRepeated(t *testing.T) {
 			r := newReceiver(t)
 			r.answer = tt.answer
 			s := start(t, Config{CallbackURL: r.URL + "/secret-path", Repeat: tt.repeat, RepeatPause: time.Millisecond})
-			j := journey(t, s, "passed-passport")
+			j := newJourney(t, s, "passed-passport")
 			err := s.Send(t.Context(), j)
 			if (err != nil) != (tt.lost > 0) {
 				t.Error(err)
@@ -289,7 +291,7 @@ func TestUnreachableReceiverDoesNotShowItsPath(t *testing.T) {
 	r := newReceiver(t)
 	s := start(t, Config{CallbackURL: r.URL + "/secret-path"})
 	r.Close()
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	err := s.SendAll(t.Context(), []*Journey{j}, 0)
 	if err == nil || strings.Contains(err.Error(), "secret-path") || !strings.Contains(err.Error(), "1 of 1") {
 		t.Errorf("error %v", err)

@@ -18,7 +18,7 @@ func TestTokenEndpointIsAsStrictAsTheGuide(t *testing.T) {
 		want   int
 	}{
 		{"as in the guide", func(*http.Request) {}, 200},
-		{"any Accept", func(r *http.Request) { r.Header.Set("Accept", "*/*") }, 200},
+		{"JSON among others in Accept", func(r *http.Request) { r.Header.Set("Accept", "text/html, application/json;q=0.5") }, 200},
 		{"charset in the Content-Type", func(r *http.Request) {
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 		}, 200},
@@ -26,6 +26,8 @@ func TestTokenEndpointIsAsStrictAsTheGuide(t *testing.T) {
 		{"the library's User-Agent", func(r *http.Request) { r.Header.Del("User-Agent") }, 403},
 		{"no Accept", func(r *http.Request) { r.Header.Del("Accept") }, 403},
 		{"another Accept", func(r *http.Request) { r.Header.Set("Accept", "text/html") }, 403},
+		{"a wildcard Accept", func(r *http.Request) { r.Header.Set("Accept", "*/*") }, 403},
+		{"no Content-Type", func(r *http.Request) { r.Header.Del("Content-Type") }, 400},
 		{"another Content-Type", func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }, 400},
 		{"another grant", func(r *http.Request) { r.Body = body("grant_type=password") }, 400},
 		{"no client", func(r *http.Request) { r.Header.Del("Authorization") }, 401},
@@ -69,7 +71,7 @@ func checkProblem(t *testing.T, status int, answer []byte) {
 func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 	s := start(t, Config{})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	front := partPath(partOf(t, j, "FRONT"))
 	short := "/api/v1/workflow-executions/" + j.WorkflowExecutionID
 	unknown := "00000000-0000-4000-8000-000000000000"
@@ -87,20 +89,13 @@ func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 		{"status", detailsPath(j) + "/status", nil, 200},
 		{"status, short form", short + "/status", nil, 200},
 		{"image", front, nil, 200},
-		{"image with an image's Accept", front, header("Accept", "image/jpeg, image/png;q=0.9"), 200},
+		{"image with an image's Accept too", front, header("Accept", "image/jpeg, application/json;q=0.5"), 200},
 		{"Basic authentication", detailsPath(j), func(r *http.Request) { r.SetBasicAuth("sandbox", "sandbox") }, 200},
-		{"details without User-Agent", detailsPath(j), header("User-Agent", ""), 403},
-		{"details with the library's User-Agent", detailsPath(j), func(r *http.Request) { r.Header.Del("User-Agent") }, 403},
-		{"details without Accept", detailsPath(j), func(r *http.Request) { r.Header.Del("Accept") }, 403},
-		{"details as an image", detailsPath(j), header("Accept", "image/jpeg"), 403},
-		{"image without User-Agent", front, header("User-Agent", ""), 403},
-		{"image without Accept", front, func(r *http.Request) { r.Header.Del("Accept") }, 403},
 		{"no Authorization", detailsPath(j), func(r *http.Request) { r.Header.Del("Authorization") }, 401},
 		{"wrong token", detailsPath(j), header("Authorization", "Bearer guess"), 401},
 		{"empty token", detailsPath(j), header("Authorization", "Bearer "), 401},
 		{"another scheme", detailsPath(j), header("Authorization", "Digest "+c.token), 401},
 		{"wrong Basic secret", detailsPath(j), func(r *http.Request) { r.SetBasicAuth("sandbox", "guess") }, 401},
-		{"image without token", front, func(r *http.Request) { r.Header.Del("Authorization") }, 401},
 		{"unknown workflow execution", "/api/v1/workflow-executions/" + unknown, nil, 404},
 		{"another account's workflow execution", "/api/v1/accounts/" + unknown + "/workflow-executions/" + j.WorkflowExecutionID, nil, 404},
 		{"unknown credential", "/api/v1/accounts/" + j.AccountID + "/credentials/" + unknown + "/parts/FRONT", nil, 404},
@@ -126,6 +121,50 @@ func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 	}
 }
 
+// TestEveryEndpointChecksTheGuidesHeaders: "Retrieval", "Request Headers".
+func TestEveryEndpointChecksTheGuidesHeaders(t *testing.T) {
+	s := start(t, Config{})
+	c := login(t, s)
+	j := newJourney(t, s, "passed-passport")
+	short := "/api/v1/workflow-executions/" + j.WorkflowExecutionID
+	for endpoint, path := range map[string]string{
+		"details": detailsPath(j), "details, short form": short, "status": detailsPath(j) + "/status", "status, short form": short + "/status",
+		"image": partPath(partOf(t, j, "FRONT")), "facemap": partPath(partOf(t, j, "FACEMAP")),
+	} {
+		for _, tt := range []struct {
+			header, value string // an empty value: the header is missing
+			want          int
+		}{
+			{"Accept", "application/json", 200},
+			{"Accept", "image/jpeg, application/json;q=0.5", 200},
+			{"Accept", "", 403},
+			{"Accept", "*/*", 403},
+			{"Accept", "image/jpeg", 403},
+			{"Content-Type", "application/json; charset=utf-8", 200},
+			{"Content-Type", "", 403},
+			{"Content-Type", "application/x-www-form-urlencoded", 403},
+			{"User-Agent", "YourCompany YourApp/v1.0", 200},
+			{"User-Agent", "", 403}, // Go's client sends its own
+			{"User-Agent", "Go-http-client/1.1", 403},
+			{"Authorization", "Bearer " + c.token, 200},
+			{"Authorization", "", 401},
+			{"Authorization", "Bearer guess", 401},
+		} {
+			r := c.request(path)
+			r.Header.Del(tt.header)
+			if tt.value != "" {
+				r.Header.Set(tt.header, tt.value)
+			}
+			status, answer, err := c.do(r)
+			if err != nil || status != tt.want {
+				t.Errorf("%s with %s %q: %d %v, want %d", endpoint, tt.header, tt.value, status, err, tt.want)
+			} else if status != 200 {
+				checkProblem(t, status, answer)
+			}
+		}
+	}
+}
+
 func TestTokensExpireAndAreGivenOutAgain(t *testing.T) {
 	var now atomic.Pointer[time.Time]
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -134,7 +173,7 @@ func TestTokensExpireAndAreGivenOutAgain(t *testing.T) {
 	s := start(t, Config{TokenLifetime: 10 * time.Minute, Now: func() time.Time { return *now.Load() }})
 	c := login(t, s)
 	first := c.token
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 
 	set(2 * time.Minute)
 	c.renew()
@@ -173,9 +212,9 @@ func TestClientsOfOneDataCenterSeeItsWorkflowsOnly(t *testing.T) {
 		{ID: "sandbox", Secret: "sandbox"}, {ID: "eu", Secret: "e", DataCenter: "emea-1"}, {ID: "us", Secret: "u", DataCenter: "amer-1"},
 	}})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
-	if !strings.HasPrefix(j.workflowHref(), "https://retrieval.emea-1.jumio.ai/api/v1/accounts/") {
-		t.Errorf("href %s", j.workflowHref())
+	j := newJourney(t, s, "passed-passport")
+	if !strings.HasPrefix(j.WorkflowHref(), "https://retrieval.emea-1.jumio.ai/api/v1/accounts/") {
+		t.Errorf("href %s", j.WorkflowHref())
 	}
 	for id, want := range map[string]int{"eu": 200, "us": 403, "sandbox": 200} {
 		for _, path := range []string{detailsPath(j), partPath(j.parts[0])} {
@@ -191,7 +230,7 @@ func TestClientsOfOneDataCenterSeeItsWorkflowsOnly(t *testing.T) {
 func TestRequestLimitAnswers429(t *testing.T) {
 	s := start(t, Config{RequestsPerSecond: 0.001})
 	c := login(t, s)
-	j := journey(t, s, "passed-passport")
+	j := newJourney(t, s, "passed-passport")
 	first, _ := c.get(detailsPath(j))
 	second, answer := c.get(detailsPath(j))
 	if first != 200 || second != 429 || string(answer) != `{"detail":"Request limit exceeded","status":429,"title":"Too Many Requests"}` {

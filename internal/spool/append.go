@@ -9,30 +9,30 @@ import (
 	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 const (
-	// maxBatch and batchBytes bound what one fsync covers; the log keeps a buffer
-	// of that size.
+	// maxBatch and batchBytes limit what one fsync covers; the log keeps a buffer of
+	// that size.
 	maxBatch   = 512
 	batchBytes = 1 << 20
 )
 
-// pending is a record on its way; done gets its outcome exactly once.
+// pending is a record to be written; done gets its outcome exactly once.
 type pending struct {
 	record     []byte
 	receivedAt time.Time
 	done       chan error
 }
 
-// Append returns nil once the callback is on the disk, fsynced. Callers that wait
-// at the same time share an fsync; nothing is delayed for that.
+// Append returns nil once the callback is fsynced. Callers that wait at the same
+// time share an fsync; nothing is delayed for that.
 //
-// When ctx ends first, Append returns an error that wraps its cause. The callback
-// may still reach the disk later, so it may come out of the spool although the
-// caller was told that it was not stored.
-func (s *Spool) Append(ctx context.Context, c *store.Callback) error {
+// If ctx ends first, Append returns an error that wraps its cause. The callback may
+// still reach the disk later, and so come out of the spool although its sender was
+// told that it was not stored.
+func (s *Spool) Append(ctx context.Context, c *callback.Callback) error {
 	record, err := encode(c)
 	if err != nil {
 		return fmt.Errorf("encode a callback for the spool: %w", err)
@@ -56,12 +56,12 @@ func (s *Spool) Append(ctx context.Context, c *store.Callback) error {
 	}
 }
 
-// tooSlow is the error of a caller that does not wait for the disk any longer.
+// tooSlow is the error of a caller that has stopped waiting for the disk.
 func tooSlow(ctx context.Context) error {
 	return fmt.Errorf("the spool's disk did not answer in time: %w", ctx.Err())
 }
 
-// write writes a callback, and with it those of all callers that wait as well.
+// write writes a callback together with those of all other waiting callers.
 func (s *Spool) write(first pending) {
 	batch := s.batch[:0]
 	batch = append(batch, first)
@@ -83,7 +83,7 @@ fill:
 
 // commit writes a batch with one fsync and tells every waiter.
 func (s *Spool) commit(batch []pending) {
-	batch = s.refuseWhatDoesNotFit(batch)
+	batch = s.rejectWhatDoesNotFit(batch)
 	if len(batch) == 0 {
 		return
 	}
@@ -92,15 +92,15 @@ func (s *Spool) commit(batch []pending) {
 		err = fmt.Errorf("write to the spool: %w", err)
 		s.fail(err)
 	}
-	s.publish() // before anybody who was told may ask
+	s.publish() // before a caller learns the outcome and asks
 	for _, p := range batch {
 		p.done <- err
 	}
 }
 
-// refuseWhatDoesNotFit answers those for which there is no room and returns the
+// rejectWhatDoesNotFit answers those for which there is no room and returns the
 // others.
-func (s *Spool) refuseWhatDoesNotFit(batch []pending) []pending {
+func (s *Spool) rejectWhatDoesNotFit(batch []pending) []pending {
 	used := int64(segmentHeader + frameHeader)
 	for _, g := range s.segments {
 		used += g.size
@@ -119,8 +119,8 @@ func (s *Spool) refuseWhatDoesNotFit(batch []pending) []pending {
 	return fitting
 }
 
-// appendBatch writes to the active segment. After an error that segment is not
-// written to any more: what the disk holds of the batch is unknown.
+// appendBatch writes to the active segment. After an error it is not written to any
+// more, because it is unknown what the disk holds of the batch.
 func (s *Spool) appendBatch(batch []pending) error {
 	if s.lock == nil {
 		return s.notOpen
@@ -159,19 +159,19 @@ func (s *Spool) appendBatch(batch []pending) error {
 	return nil
 }
 
-// abandon ends a segment behind what it is known to hold.
+// abandon ends a segment after what it is known to hold.
 func (s *Spool) abandon(g *segment) {
 	s.active = nil
 	g.close()
 	if g.count > 0 {
-		_ = os.Truncate(g.path(), g.size) // else its end counts as torn
+		_ = os.Truncate(g.path(), g.size) // otherwise its end counts as torn
 		return
 	}
 	s.segments = s.segments[:len(s.segments)-1]
-	_ = os.Remove(g.path()) // else it is found empty and removed
+	_ = os.Remove(g.path()) // otherwise it is found empty and then removed
 }
 
-// waiting is how many callbacks are in the spool.
+// waiting returns how many callbacks are in the spool.
 func (s *Spool) waiting() int {
 	n := 0
 	for _, g := range s.segments {

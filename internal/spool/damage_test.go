@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// damagedSpool is a spool of n callbacks in one segment whose content a test
-// changes while it is closed.
+// damagedSpool returns a spool of n callbacks in one segment, which the test has
+// changed while it was closed.
 func damagedSpool(t *testing.T, n int, damage func(content []byte) []byte) *opened {
 	t.Helper()
 	dir := t.TempDir()
@@ -21,8 +21,8 @@ func damagedSpool(t *testing.T, n int, damage func(content []byte) []byte) *open
 	return open(t, dir, plenty)
 }
 
-// wantDamage demands that a damage was reported, and that its file is kept once
-// all of it has been taken out.
+// wantDamage checks that a damage was reported, and that its file is kept after all
+// its callbacks are done.
 func (o *opened) wantDamage() {
 	o.t.Helper()
 	if o.Stats().Damages == 0 || o.logs.Len() == 0 {
@@ -34,7 +34,7 @@ func (o *opened) wantDamage() {
 	}
 }
 
-// record is the place of the n-th record in a segment.
+// record returns the offset of the n-th record in a segment.
 func record(content []byte, n int) int {
 	at := 0
 	for range n {
@@ -102,8 +102,8 @@ func TestDamageInTheMiddle(t *testing.T) {
 	}
 }
 
-// Of several segments, one is truncated, emptied, missing or garbage: the others
-// are not touched by that.
+// If one of several segments is truncated, emptied, missing or garbage, the others are
+// not affected.
 func TestDamagedFile(t *testing.T) {
 	whole := t.TempDir()
 	s := open(t, whole, 1<<20) // segments of 64 KiB
@@ -145,8 +145,7 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// Every place where a crash may cut the file: nothing before it is lost, nothing
-// fails.
+// Wherever a crash cuts the file, nothing before that is lost and nothing fails.
 func TestCutAnywhere(t *testing.T) {
 	whole := t.TempDir()
 	s := open(t, whole, plenty)

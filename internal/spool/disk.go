@@ -10,21 +10,20 @@ import (
 )
 
 const (
-	// checkFailing and checkWorking are how often the disk is checked while it
-	// does not take callbacks, and while it does.
+	// checkFailing and checkWorking are the intervals between checks of a disk that
+	// fails, and of one that works.
 	checkFailing = time.Second
 	checkWorking = 10 * time.Second
-	// checkBytes is written for a check: some thirty callbacks.
+	// checkBytes is what a check writes: the size of some thirty callbacks.
 	checkBytes = 64 << 10
-	// stallAfter is how long work on the disk takes before the disk counts as
-	// stalled.
+	// stallAfter is how long work on the disk may take before it counts as stalled.
 	stallAfter = 2 * time.Second
 )
 
 var errStalled = errors.New("the disk has not answered for 2 seconds")
 
-// Failing says why the disk does not take callbacks, nil while it does: it is
-// full or broken, or it stalls. It does not wait for the disk.
+// Failing returns why the disk does not take callbacks: it is full, broken or
+// stalled. It returns nil if the disk works, and does not wait for it.
 func (s *Spool) Failing() error {
 	if err := s.failing.Load(); err != nil {
 		return *err
@@ -32,14 +31,14 @@ func (s *Spool) Failing() error {
 	return nil
 }
 
-// fail notes why the disk does not take callbacks. It is logged when that begins.
+// fail records why the disk does not take callbacks, and logs it if it did until now.
 func (s *Spool) fail(err error) {
 	if s.failing.Swap(&err) == nil {
 		s.o.Log.Error("the spool's disk does not take callbacks", zap.String("directory", s.o.Dir), zap.Error(err))
 	}
 }
 
-// check asks the disk whether it takes callbacks, opens the spool if that was
+// check tests whether the disk takes callbacks, opens the spool if that was
 // impossible until now, and deletes what could not be deleted before.
 func (s *Spool) check() {
 	err := s.tryDisk()
@@ -59,7 +58,7 @@ func (s *Spool) check() {
 	}
 }
 
-// tryDisk writes a small file, as a callback would be written, and deletes it.
+// tryDisk writes a small file, the way callbacks are written, and deletes it.
 func (s *Spool) tryDisk() error {
 	if s.lock == nil {
 		if s.notOpen = s.open(); s.notOpen != nil {
@@ -81,8 +80,8 @@ func (s *Spool) tryDisk() error {
 	return nil
 }
 
-// watch runs work on the disk. If that takes long, the disk counts as stalled
-// until it has been checked.
+// watch does work on the disk. If that takes too long, the disk counts as stalled
+// until a check succeeds.
 func (s *Spool) watch(work func()) {
 	stalled := time.AfterFunc(stallAfter, func() { s.fail(errStalled) })
 	work()
@@ -91,7 +90,7 @@ func (s *Spool) watch(work func()) {
 	}
 }
 
-// noSpace says whether a full disk is the reason, or a quota that is used up.
+// noSpace reports whether a full disk or an exhausted quota is the reason.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// smallDisk is a file system of a megabyte, for a spool and what fills it.
+// smallDisk returns a file system of one megabyte, for a spool and what fills it.
 func smallDisk(t *testing.T, options string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -25,7 +25,7 @@ func smallDisk(t *testing.T, options string) string {
 	return dir
 }
 
-// fillUp leaves no byte free; the file that it returns the path of can be deleted.
+// fillUp leaves no byte free. It returns the path of a file that can be deleted.
 func fillUp(t *testing.T, disk string) string {
 	t.Helper()
 	path := filepath.Join(disk, "filler")
@@ -57,10 +57,10 @@ func remove(t *testing.T, path string) {
 const (
 	refuses = "the spool's disk does not take callbacks"
 	takes   = "the spool's disk takes callbacks again"
-	noPlace = "could not save the position of the spool: after a restart callbacks are moved again, which stores none twice"
+	noPlace = "could not save the position of the spool: after a restart callbacks are drained again, which stores none twice"
 )
 
-// A spool opens on a full disk, gives out what it holds and so makes room.
+// A spool opens on a full disk and returns its callbacks, which frees space.
 func TestFullDisk(t *testing.T) {
 	for name, held := range map[string]int{"empty": 0, "in use": 100} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestFullDisk(t *testing.T) {
 			if got := s.Stats().Callbacks; got != held {
 				t.Errorf("%d callbacks are in the spool, want %d", got, held)
 			}
-			if err := s.Append(t.Context(), callback(held+1, 100)); !errors.Is(err, syscall.ENOSPC) {
+			if err := s.Append(t.Context(), newCallback(held+1, 100)); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("append on a full disk: %v", err)
 			}
 			if err := s.Room(); !errors.Is(err, syscall.ENOSPC) || s.logged(refuses) != 1 {
@@ -98,8 +98,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A disk on which not even the lock or the directory can be made does not keep a
-// spool from opening later.
+// A spool can open later if at first not even its lock or directory can be created.
 func TestNoRoomForTheLock(t *testing.T) {
 	for name, there := range map[string]bool{"directory": true, "no directory": false} {
 		t.Run(name, func(t *testing.T) {
@@ -119,7 +118,7 @@ func TestNoRoomForTheLock(t *testing.T) {
 				}
 			}
 			s := open(t, dir, plenty)
-			if err := s.Append(t.Context(), callback(1, 10)); !errors.Is(err, syscall.ENOSPC) {
+			if err := s.Append(t.Context(), newCallback(1, 10)); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("append: %v", err)
 			}
 			wantIDs(t, s.drain(10), nil)

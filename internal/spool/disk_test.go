@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// A disk that stalls holds up nobody who has a deadline.
+// A stalled disk delays no caller beyond its deadline.
 func TestStalledDisk(t *testing.T) {
 	disk := newStallingDisk()
 	s := openOnDisk(t, t.TempDir(), disk)
@@ -24,7 +24,7 @@ func TestStalledDisk(t *testing.T) {
 	}()
 	first := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { first <- s.Append(ctx, callback(4, 10)) }()
+	go func() { first <- s.Append(ctx, newCallback(4, 10)) }()
 	<-disk.stalled
 	cancel()
 	if err := <-first; !errors.Is(err, context.Canceled) {
@@ -34,7 +34,7 @@ func TestStalledDisk(t *testing.T) {
 	brief, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	for name, err := range map[string]error{
-		"append": s.Append(brief, callback(5, 10)),
+		"append": s.Append(brief, newCallback(5, 10)),
 		"next":   func() error { _, err := s.Next(brief, 10, 1<<20); return err }(),
 		"done":   s.Done(brief, &Batch{}),
 	} {
@@ -45,29 +45,25 @@ func TestStalledDisk(t *testing.T) {
 	if got := s.Stats().Callbacks; got != 3 {
 		t.Errorf("%d callbacks in the spool, want 3", got)
 	}
-	for deadline := time.Now().Add(time.Minute); !errors.Is(s.Room(), errStalled); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nobody notices that the disk stalls: %v", s.Room())
-		}
-	}
+	eventually(t, "the spool notices that its disk stalls", func() bool { return errors.Is(s.Room(), errStalled) })
 	disk.goOn()
 	s.awaitRoom()
 	wantIDs(t, s.drain(10), names(1, 4))
 }
 
-// Close gives up on a disk that stalls.
+// Close gives up on a stalled disk.
 func TestCloseOfAStalledDisk(t *testing.T) {
 	disk := newStallingDisk()
 	s, err := openOn(Options{Dir: t.TempDir(), MaxBytes: plenty, Log: zap.NewNop()}, disk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append(t.Context(), callback(1, 10)); err != nil {
+	if err := s.Append(t.Context(), newCallback(1, 10)); err != nil {
 		t.Fatal(err)
 	}
 	disk.stall()
 	waiting := make(chan error, 1)
-	go func() { waiting <- s.Append(t.Context(), callback(2, 10)) }()
+	go func() { waiting <- s.Append(t.Context(), newCallback(2, 10)) }()
 	<-disk.stalled
 	if err := s.Close(); err == nil {
 		t.Error("closed, although the disk does not answer")
@@ -79,13 +75,13 @@ func TestCloseOfAStalledDisk(t *testing.T) {
 	<-s.ended
 }
 
-// The position is a hint: that it cannot be saved stops nothing.
+// The position is only a hint: if it cannot be saved, everything else works.
 func TestPositionCannotBeSaved(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, 1<<20) // segments of 64 KiB
 	s.fill(1, 100, 3000)
 	s.close()
-	// Neither a file with that name nor a deletion is possible now.
+	// Now a file of that name can be neither created nor deleted.
 	if err := os.MkdirAll(filepath.Join(dir, positionFile+".new", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -10,13 +10,13 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// What lies in the directory beside the segments.
+// The files in the directory other than segments.
 const (
 	lockFile     = "lock"
 	positionFile = "position"
-	testFile     = "test" // shows that the disk can be written, and is deleted at once
-	// damagedSuffix marks a segment that was read as far as it goes and is kept
-	// for a person to look at.
+	testFile     = "test" // written to check the disk, and deleted at once
+	// damagedSuffix marks a segment that was read as far as possible and is kept for
+	// an operator to examine.
 	damagedSuffix = ".damaged"
 )
 
@@ -26,8 +26,8 @@ const (
 	fileMode      = 0o600
 )
 
-// vfs gives the log its files: readable by nobody else, and growing as they are
-// written, so that their size is what they hold.
+// vfs provides the log's files: nobody else may read them, and they grow as they are
+// written, so that their size shows what they hold.
 type vfs struct{}
 
 func (vfs) ListDir(dir string) ([]string, error) {
@@ -53,18 +53,18 @@ func (vfs) OpenReader(dir, name string) (types.ReadableFile, error) {
 	return openFile(filepath.Join(dir, name), os.O_RDONLY)
 }
 
-// OpenWriter opens for reading: what lies on the disk from an earlier life is
-// never written to.
+// OpenWriter opens for reading: the files of an earlier process are never written
+// to.
 func (vfs) OpenWriter(dir, name string) (types.WritableFile, error) {
 	return openFile(filepath.Join(dir, name), os.O_RDONLY)
 }
 
-// createFile makes a file that was not there, whatever that name stands for.
+// createFile creates a file. It fails if anything of that name exists.
 func createFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|syscall.O_NOFOLLOW, fileMode)
 }
 
-// newFile makes its name durable together with its first content.
+// newFile makes its name durable together with its first data.
 type newFile struct {
 	*os.File
 	dir   string
@@ -88,7 +88,7 @@ func syncDirectory(dir string) error {
 	return d.Sync()
 }
 
-// makeDirectory makes the directory unless it is there. It refuses one that
+// makeDirectory creates the directory if it does not exist. It rejects one that
 // others may write to or replace.
 func makeDirectory(dir string) error {
 	if err := checkPath(dir); err != nil {
@@ -119,9 +119,9 @@ func lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// The position says how far the oldest segment has been read. It is replaced as
-// a whole and not fsynced: an older position, or none, only means that callbacks
-// are handed out again.
+// savePosition saves how far the oldest segment is done. It replaces the file as a
+// whole and does not fsync it: with an older position, or none, Next only returns
+// callbacks again.
 func savePosition(dir, segment string, done int) error {
 	text := fmt.Sprintf("%s %d", segment, done)
 	text = fmt.Sprintf("%s %08x\n", text, checksum([]byte(text)))

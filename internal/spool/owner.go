@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// identity is what decides whether a file is this process's own.
+// identity decides whether a file is this process's own.
 type identity struct {
 	user   int
 	groups []int
@@ -21,22 +21,22 @@ func process() (identity, error) {
 	return identity{os.Geteuid(), append(groups, os.Getegid())}, err
 }
 
-// checkPath returns an error that names the first directory on the way to dir, or
-// dir itself, that somebody other than root and this process could write to or
-// replace. What does not exist yet is fine.
+// checkPath returns an error that names the first directory on the path to dir, or
+// dir itself, that anybody but root and this process could write to or replace.
+// What does not exist yet is fine.
 func checkPath(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	// Symbolic links that lead in a circle end here.
+	// This also detects a cycle of symbolic links.
 	info, err := os.Stat(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	me, err := process()
 	if err != nil {
-		return fmt.Errorf("ask for the process's groups: %w", err)
+		return fmt.Errorf("get the process's groups: %w", err)
 	}
 	if err := me.checkParents(dir); err != nil || info == nil {
 		return err
@@ -44,8 +44,8 @@ func checkPath(dir string) error {
 	return me.check(dir, info)
 }
 
-// checkParents looks at every directory above path and, where path is a symbolic
-// link, at those above what it points to.
+// checkParents checks every directory above path and, if path is a symbolic link,
+// those above its target.
 func (me identity) checkParents(path string) error {
 	parent := filepath.Dir(path)
 	if parent == path {
@@ -76,8 +76,8 @@ func (me identity) checkParents(path string) error {
 	return me.checkParents(target)
 }
 
-// checkParent is for a directory above the spool's. In one that everybody may
-// write to, such as /tmp, the sticky bit keeps others from replacing it.
+// checkParent checks a directory above the spool's. In one that everybody may write
+// to, such as /tmp, the sticky bit keeps others from replacing the spool's.
 func (me identity) checkParent(path string, info fs.FileInfo) error {
 	if info.Mode()&fs.ModeSticky != 0 {
 		return me.checkOwner(path, info)
@@ -93,10 +93,10 @@ func (me identity) checkOwner(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// check refuses what others own or may write to. A group may write if it is one
-// of this process's own and was given the directory on purpose: by the setgid
-// bit, as Kubernetes does for a volume with fsGroup, or as the user's private
-// group, whose number is the user's. Root's group is root.
+// check rejects what others own or may write to. A group may write if it is one of
+// this process's own and was given the directory on purpose: by the setgid bit, as
+// Kubernetes does for a volume with fsGroup, or as the user's private group, whose
+// number is the user's. Root's group may always write.
 func (me identity) check(path string, info fs.FileInfo) error {
 	if err := me.checkOwner(path, info); err != nil {
 		return err
@@ -113,20 +113,20 @@ func (me identity) check(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// checkFile refuses what is not a regular file of this process's own.
+// checkFile rejects what is not a regular file of this process's own.
 func checkFile(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file (%s)", path, info.Mode().Type())
 	}
 	me, err := process()
 	if err != nil {
-		return fmt.Errorf("ask for the process's groups: %w", err)
+		return fmt.Errorf("get the process's groups: %w", err)
 	}
 	return me.check(path, info)
 }
 
-// openFile opens a file of the spool. It follows no symbolic link, waits for no
-// pipe, and opens nothing that others own or may write to.
+// openFile opens a file of the spool. It follows no symbolic link, does not wait for
+// a pipe, and opens nothing that others own or may write to.
 func openFile(path string, flag int) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, fileMode)
 	if errors.Is(err, syscall.ELOOP) {

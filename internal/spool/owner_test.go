@@ -15,7 +15,7 @@ import (
 // stranger is a user and a group that no test runs as.
 const stranger = 54321
 
-// What others may write to or replace is refused, in one line that names it.
+// What others may write to or replace is rejected, in one line that names it.
 func TestRefusedDirectory(t *testing.T) {
 	for name, tc := range map[string]struct {
 		prepare func(t *testing.T, base, dir string) error
@@ -111,7 +111,7 @@ func relink(link, target string, mode fs.FileMode) error {
 	return os.Symlink(target, link)
 }
 
-// A record that somebody else left in the directory does not become a callback.
+// A record that somebody else put into the directory does not become a callback.
 func TestForgedSegment(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, plenty)
@@ -157,7 +157,7 @@ func rename(from, to string, then func() error) error {
 	return then()
 }
 
-// What stands where the position is written is not written to.
+// Whatever is in the place of the position's file, it is not written to.
 func TestPositionFollowsNoLink(t *testing.T) {
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
 	writeFile(t, victim, []byte("precious"))
@@ -182,7 +182,7 @@ func TestPositionFollowsNoLink(t *testing.T) {
 	wantIDs(t, open(t, dir, plenty).drain(10), names(3, 5))
 }
 
-// What Kubernetes, systemd and ordinary hosts make is used.
+// Directories as Kubernetes, systemd and ordinary hosts create them are accepted.
 func TestGroupsThatMayWrite(t *testing.T) {
 	me := identity{user: 65532, groups: []int{65532, 2000, 100}}
 	for name, tc := range map[string]struct {
@@ -210,7 +210,7 @@ func TestGroupsThatMayWrite(t *testing.T) {
 	}
 }
 
-// status is what the file system says of a file.
+// status is the owner and mode of a file.
 type status struct {
 	mode        fs.FileMode
 	user, group uint32

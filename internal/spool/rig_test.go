@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,7 +21,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,9 +68,22 @@ func openWith(t testing.TB, dir string, maxBytes int64, files types.VFS) *opened
 // awaitRoom waits until the spool has found out that its disk takes callbacks.
 func (o *opened) awaitRoom() {
 	o.t.Helper()
-	for deadline := time.Now().Add(time.Minute); o.Room() != nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			o.t.Fatalf("the disk takes callbacks again, and yet: %v", o.Room())
+	eventually(o.t, "the spool has room", func() bool { return o.Room() == nil })
+}
+
+// eventually polls until the condition, which another goroutine brings about,
+// holds, and ends the test when it does not within a minute.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			t.Fatalf("waited a minute for: %s", what)
 		}
 	}
 }
@@ -111,14 +125,14 @@ func (f *stallingFile) Sync() error {
 	return f.WritableFile.Sync()
 }
 
-// callback is the n-th, with a body of so many bytes.
-func callback(n, body int) *store.Callback {
+// newCallback returns the n-th callback, with a body of this many bytes.
+func newCallback(n, body int) *callback.Callback {
 	b := make([]byte, body)
 	for i := range b {
 		b[i] = byte(n + i)
 	}
 	id := fmt.Sprintf("w-%d", n)
-	return &store.Callback{
+	return &callback.Callback{
 		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Date(2026, 1, 2, 3, 4, 5, n*1000, time.UTC), SourceIP: netip.MustParseAddr("34.202.241.227"),
 		ContentType: "application/json", Body: b, WorkflowExecutionID: id, WorkflowStatus: "PROCESSED",
 	}
@@ -128,13 +142,13 @@ func callback(n, body int) *store.Callback {
 func (o *opened) fill(from, to, body int) {
 	o.t.Helper()
 	for n := from; n <= to; n++ {
-		if err := o.Append(o.t.Context(), callback(n, body)); err != nil {
+		if err := o.Append(o.t.Context(), newCallback(n, body)); err != nil {
 			o.t.Fatalf("append callback %d: %v", n, err)
 		}
 	}
 }
 
-// drain takes out everything, so many at a time, and gives the ids.
+// drain removes everything, in batches of at most this size, and returns the ids.
 func (o *opened) drain(most int) (ids []string) {
 	o.t.Helper()
 	for {
@@ -154,7 +168,7 @@ func (o *opened) drain(most int) (ids []string) {
 	}
 }
 
-// names are w-from up to w-to, without some.
+// names returns w-from to w-to, without some.
 func names(from, to int, without ...int) (ids []string) {
 	for n := from; n <= to; n++ {
 		if !slices.Contains(without, n) {
@@ -171,7 +185,7 @@ func wantIDs(t testing.TB, got, want []string) {
 	}
 }
 
-// segmentFiles are the paths of the segments, oldest first.
+// segmentFiles returns the paths of the segments, oldest first.
 func segmentFiles(t testing.TB, dir string) []string {
 	t.Helper()
 	list, err := filepath.Glob(filepath.Join(dir, "*.wal"))
@@ -197,7 +211,7 @@ func writeFile(t testing.TB, path string, content []byte) {
 	}
 }
 
-// copyOf is a copy of a spool's directory as it is at this moment.
+// copyOf returns a copy of a spool's directory as it is now.
 func copyOf(t testing.TB, dir string) string {
 	t.Helper()
 	copied := t.TempDir()

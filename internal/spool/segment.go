@@ -10,17 +10,17 @@ import (
 	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 const (
-	// codecID stands in the segments' headers: our records, not raft's.
+	// codecID in a segment's header says that its records are ours, not raft's.
 	codecID = 0x63626b31
-	// What the log adds, see its segment/format.go.
+	// The sizes of what the log adds; see its segment/format.go.
 	segmentHeader = 32
 	frameHeader   = 8
-	// baseStep lies between the first numbers of the records of two lives of the
-	// spool: more than any segment holds.
+	// baseStep is the distance between the first record numbers of two processes:
+	// more than any segment holds.
 	baseStep = 1 << 20
 )
 
@@ -32,28 +32,28 @@ type segment struct {
 	dir  string
 	name string
 	info types.SegmentInfo
-	// size is that of the file.
+	// size is the file's size in bytes.
 	size int64
-	// count are the records in it, done those that need not be read any more.
+	// count is the number of records, done how many of them are not needed any more.
 	count, done int
-	// inLog are those that the log itself finds; the others were found behind a
-	// damage, in this order.
+	// inLog is how many records the log itself finds. The others, salvaged, follow a
+	// damage.
 	inLog    int
 	salvaged []span
-	// damage says what is wrong with the file; empty when nothing is.
+	// damage says what is wrong with the file; empty if nothing is.
 	damage string
 	// log is open while the segment is written or read.
 	log types.SegmentWriter
-	// reported is how far damaged records have been told of.
+	// reported is the position up to which damaged records have been logged.
 	reported int
-	// stuck says that the file could not be deleted.
+	// stuck: the file could not be deleted.
 	stuck bool
 }
 
 // span is a record's place in a file.
 type span struct{ from, length int64 }
 
-// createSegment makes the file that is written next, for records from base on.
+// createSegment creates the file to be written next, whose first record is base.
 func createSegment(filer *walsegment.Filer, dir string, base uint64, limit uint32) (*segment, error) {
 	info := types.SegmentInfo{ID: rand.Uint64(), BaseIndex: base, MinIndex: base, Codec: codecID, SizeLimit: limit}
 	w, err := filer.Create(info)
@@ -63,14 +63,14 @@ func createSegment(filer *walsegment.Filer, dir string, base uint64, limit uint3
 	return &segment{dir: dir, name: walsegment.FileName(info), info: info, log: w}, nil
 }
 
-// listSegments finds the files of earlier lives, oldest first. Other files are
-// nothing to us.
+// listSegments returns the segments of earlier processes, oldest first. It ignores
+// other files.
 func listSegments(dir string) ([]*segment, error) {
 	names, err := vfs{}.ListDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	var list []*segment // in the order of the names, which is that of the bases
+	var list []*segment // sorted by name, and so by base
 	for _, name := range names {
 		info := types.SegmentInfo{Codec: codecID}
 		if n, _ := fmt.Sscanf(name, "%020d-%016x.wal", &info.BaseIndex, &info.ID); n != 2 || name != walsegment.FileName(info) {
@@ -84,9 +84,9 @@ func listSegments(dir string) ([]*segment, error) {
 
 func (g *segment) path() string { return filepath.Join(g.dir, g.name) }
 
-// open makes the segment readable: the log finds its records up to a damage or
-// a torn end, and what it does not find is looked for behind that. An error
-// means that the disk did not answer; a damage is no error.
+// open makes the segment readable. The log finds its records up to a damage or a
+// torn end; salvage looks for more after that. A damage is no error: an error means
+// that the file could not be read, or that others may write to it.
 func (g *segment) open(filer *walsegment.Filer) error {
 	if g.log != nil {
 		return nil
@@ -100,7 +100,7 @@ func (g *segment) open(filer *walsegment.Filer) error {
 	}
 	g.size, g.inLog, g.salvaged, g.damage = stat.Size(), 0, nil, ""
 	if g.log, err = filer.RecoverTail(g.info); err != nil {
-		// A header that is no header, or that of another segment.
+		// The header is damaged, or another segment's.
 		g.log, g.damage = nil, "its beginning is unreadable"
 	} else if last := g.log.LastIndex(); last > 0 {
 		g.inLog = int(last - g.info.BaseIndex + 1) //nolint:gosec // one file's records
@@ -120,7 +120,7 @@ func (g *segment) open(filer *walsegment.Filer) error {
 	return nil
 }
 
-// endOfLog is where the last record that the log finds ends.
+// endOfLog returns the end of the last record that the log finds.
 func (g *segment) endOfLog() int64 {
 	if g.inLog == 0 {
 		return 0
@@ -134,12 +134,12 @@ func (g *segment) endOfLog() int64 {
 	if err != nil {
 		return int64(offset)
 	}
-	defer record.Close() // gives a buffer back
+	defer record.Close() // releases a buffer
 	return int64(offset) + frameHeader + aligned(int64(len(record.Bs)))
 }
 
-// closing is what the log writes behind the last record: a commit, and before
-// that an index where the segment had become full.
+// closing returns the size of what the log wrote after the last record: a commit,
+// preceded by an index if the segment is full.
 func (g *segment) closing() int64 {
 	commit := int64(frameHeader)
 	index := frameHeader + aligned(4*int64(g.inLog))
@@ -149,8 +149,8 @@ func (g *segment) closing() int64 {
 	return commit
 }
 
-// salvage looks for whole records from a place in a file on. They begin at
-// multiples of eight bytes, as the log's frames do.
+// salvage looks for whole records from an offset on. They begin at multiples of
+// eight bytes, as the log's frames do.
 func salvage(path string, from int64) ([]span, error) {
 	f, err := openFile(path, os.O_RDONLY)
 	if err != nil {
@@ -174,9 +174,9 @@ func salvage(path string, from int64) ([]span, error) {
 	return found, nil
 }
 
-// read gives the record at a position, counted from 0. errDamagedRecord means
-// that it is lost.
-func (g *segment) read(position int) (*store.Callback, int, error) {
+// read returns the record at a position, counted from 0, and its size in bytes. If
+// the error is errDamagedRecord, the record is lost.
+func (g *segment) read(position int) (*callback.Callback, int, error) {
 	if position >= g.inLog {
 		return g.readSalvaged(g.salvaged[position-g.inLog])
 	}
@@ -184,12 +184,12 @@ func (g *segment) read(position int) (*store.Callback, int, error) {
 	if err != nil {
 		return nil, 0, errDamagedRecord
 	}
-	defer record.Close() // gives a buffer back
+	defer record.Close() // releases a buffer
 	c, err := decode(record.Bs)
 	return c, len(record.Bs), err
 }
 
-func (g *segment) readSalvaged(s span) (*store.Callback, int, error) {
+func (g *segment) readSalvaged(s span) (*callback.Callback, int, error) {
 	f, err := openFile(g.path(), os.O_RDONLY)
 	if err != nil {
 		return nil, 0, err
@@ -205,12 +205,12 @@ func (g *segment) readSalvaged(s span) (*store.Callback, int, error) {
 
 func (g *segment) close() {
 	if g.log != nil {
-		_ = g.log.Close() // what it wrote is fsynced
+		_ = g.log.Close() // everything written is fsynced
 		g.log = nil
 	}
 }
 
-// remove deletes the file; a damaged one is only set aside.
+// remove deletes the file; a damaged one it only renames.
 func (g *segment) remove() error {
 	g.close()
 	if g.damage != "" {

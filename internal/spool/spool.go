@@ -1,13 +1,13 @@
-// Package spool keeps callbacks on the disk while the database does not take
-// them: a queue, first in, first out, durable and bounded.
+// Package spool keeps callbacks on disk while the database does not take them: a
+// durable, bounded FIFO queue.
 //
-// A callback is in it once Append has returned nil, whatever happens to the
-// process or the machine then. What comes out may come out again after a crash,
-// so whoever takes it must bear that. It knows nothing of Postgres and HTTP.
+// Once Append has returned nil, a callback survives the process and the machine.
+// After a crash, Next may return callbacks again, so the caller must tolerate
+// duplicates. The package knows nothing of Postgres or HTTP.
 //
-// The files are segments of hashicorp/raft-wal (frames, a checksum for each
-// commit, recovery of a torn end), one after the other; a segment is deleted when
-// all of it has been taken out. Segments of an earlier life are only read.
+// The files are segments of hashicorp/raft-wal (frames, a checksum for each commit,
+// recovery of a torn end), one after the other. A segment is deleted once all its
+// callbacks are done. Segments of an earlier process are only read.
 package spool
 
 import (
@@ -28,36 +28,36 @@ import (
 // closeTimeout is how long Close waits for the disk.
 const closeTimeout = 2 * time.Second
 
-// Options are the settings of a Spool; all are required.
+// Options are the arguments of Open; all are required.
 type Options struct {
-	// Dir is made when it is not there.
+	// Dir is created if it does not exist.
 	Dir string
-	// MaxBytes bounds the size of the files. Room comes back by whole segments.
+	// MaxBytes limits the total size of the files. Space is freed by whole
+	// segments.
 	MaxBytes int64
 	Log      *zap.Logger
 }
 
 // Errors of Append.
 var (
-	// ErrFull: the callback would exceed MaxBytes.
+	// ErrFull: with the callback, the spool would exceed MaxBytes.
 	ErrFull = errors.New("the spool is full")
-	// ErrTooLarge: one callback is larger than a record may be.
+	// ErrTooLarge: the callback is larger than a record may be.
 	ErrTooLarge = errors.New("the callback is too large for the spool")
 	// ErrClosed: Close has been called.
 	ErrClosed = errors.New("the spool is closed")
 )
 
-// Stats are the figures of a spool at one moment.
+// Stats describe a spool at one moment.
 type Stats struct {
 	// Bytes is the size of the segments.
 	Bytes int64
-	// Callbacks are those that wait, damaged ones included.
+	// Callbacks is how many are in the spool, including damaged ones.
 	Callbacks int
-	// Oldest is when the callback that waits longest was received; zero when
-	// none waits.
+	// Oldest is when the oldest of them was received; zero if there are none.
 	Oldest time.Time
-	// Damages counts, since Open, records and ends of segments that could not be
-	// read.
+	// Damages is how many records and ends of segments have been unreadable since
+	// Open.
 	Damages int
 }
 
@@ -67,33 +67,33 @@ type Spool struct {
 	segmentBytes int64
 	files        types.VFS
 	filer        *walsegment.Filer
-	queue        chan pending // unbuffered: a caller that gives up leaves nothing behind
+	queue        chan pending // unbuffered, so a caller that gives up leaves nothing behind
 	jobs         chan func()
 	closing      chan struct{}
 	ended        chan struct{} // closed when run has returned
 	stats        atomic.Pointer[Stats]
 	failing      atomic.Pointer[error] // why the disk does not take callbacks
 
-	// What follows belongs to run, the only goroutine that touches the files. So a
-	// disk that stalls holds up nobody who has a deadline.
-	lock       *os.File   // nil until the directory could be opened
-	notOpen    error      // why it could not
+	// The rest belongs to run, the only goroutine that touches the files, so that a
+	// stalled disk delays no caller beyond its deadline.
+	lock       *os.File   // nil until the directory is open
+	notOpen    error      // why it is not
 	segments   []*segment // oldest first
-	active     *segment   // the last of them, when it is being written
+	active     *segment   // the last of them, if it is being written
 	batch      []pending
 	next       uint64 // number of the next record
 	oldest     time.Time
 	damages    int
-	noPosition bool // the position could not be saved the last time
+	noPosition bool // saving the position failed last time
 }
 
-// Open opens the spool in a directory, for this process alone, and reads through
-// what is there. What a crash or the disk has damaged is skipped and logged. A
-// directory or a file that others may write to is an error.
+// Open opens the spool in a directory, for this process alone, and reads what is
+// there. Whatever a crash or the disk has damaged is skipped and logged. It is an
+// error if others may write to the directory or to a file in it.
 //
-// A full disk is no error: Failing says so until there is room. Where not even
-// the directory or its lock can be made, the spool is empty and refuses all
-// callbacks until they can.
+// A full disk is no error: Failing reports it until there is room. If not even the
+// directory or its lock can be created, the spool is empty and rejects all callbacks
+// until they can.
 func Open(o Options) (*Spool, error) { return openOn(o, vfs{}) }
 
 func openOn(o Options, files types.VFS) (*Spool, error) {
@@ -111,10 +111,10 @@ func openOn(o Options, files types.VFS) (*Spool, error) {
 	return s, nil
 }
 
-// open takes the directory for this process and reads through what is there.
+// open locks the directory for this process and reads what is there.
 func (s *Spool) open() error {
 	if err := makeDirectory(s.o.Dir); err != nil {
-		return fmt.Errorf("make the spool's directory: %w", err)
+		return fmt.Errorf("create the spool's directory: %w", err)
 	}
 	held, err := lock(s.o.Dir)
 	if err != nil {
@@ -153,8 +153,8 @@ func (s *Spool) run() {
 	}
 }
 
-// do has a job run where all work on the files is done, and waits for it until
-// ctx ends. A job that has begun is finished in any case.
+// do has run execute a job, and waits for it until ctx ends. A job that has begun
+// is always finished.
 func (s *Spool) do(ctx context.Context, job func()) error {
 	done := make(chan struct{})
 	select {
@@ -172,10 +172,10 @@ func (s *Spool) do(ctx context.Context, job func()) error {
 	}
 }
 
-// segmentSize is small beside the limit, so that room comes back early.
+// segmentSize is small compared with the limit, so that space is freed early.
 func segmentSize(maxBytes int64) int64 { return min(max(maxBytes/16, 4<<10), 4<<20) }
 
-// recover reads through the segments of earlier lives.
+// recover reads the segments of earlier processes.
 func (s *Spool) recover() (err error) {
 	s.damages, s.next = 0, 1
 	if s.segments, err = listSegments(s.o.Dir); err != nil {
@@ -211,8 +211,8 @@ func (s *Spool) recover() (err error) {
 	return s.findOldest()
 }
 
-// Close ends the spool; what is in it stays. It does not wait long for a disk
-// that stalls.
+// Close closes the spool; its callbacks stay in it. It does not wait long for a
+// stalled disk.
 func (s *Spool) Close() error {
 	close(s.closing)
 	select {
@@ -229,15 +229,14 @@ func (s *Spool) Close() error {
 	return s.lock.Close()
 }
 
-// Stats gives the figures. It does not wait for the disk.
+// Stats describes the spool now. It does not wait for the disk.
 func (s *Spool) Stats() Stats { return *s.stats.Load() }
 
-// publish makes the figures known.
+// publish updates what Stats returns.
 func (s *Spool) publish() {
-	stats := Stats{Damages: s.damages}
+	stats := Stats{Damages: s.damages, Callbacks: s.waiting()}
 	for _, g := range s.segments {
 		stats.Bytes += g.size
-		stats.Callbacks += g.count - g.done
 	}
 	if stats.Callbacks > 0 {
 		stats.Oldest = s.oldest
@@ -245,13 +244,13 @@ func (s *Spool) publish() {
 	s.stats.Store(&stats)
 }
 
-// Room returns nil when an Append now would probably succeed. It does not wait
-// for the disk.
+// Room returns nil if an Append now would probably succeed. It does not wait for the
+// disk.
 func (s *Spool) Room() error {
 	if err := s.Failing(); err != nil {
 		return err
 	}
-	// An ordinary callback is about as large.
+	// The size of an ordinary callback.
 	const ordinary = 2 << 10
 	if s.Stats().Bytes+ordinary > s.o.MaxBytes {
 		return ErrFull

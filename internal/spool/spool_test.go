@@ -19,20 +19,20 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
 func TestFirstInFirstOut(t *testing.T) {
 	s := open(t, t.TempDir(), plenty)
 	s.fill(1, 30, 100)
-	if got := s.Stats(); got.Callbacks != 30 || got.Bytes < 30*100 || !got.Oldest.Equal(callback(1, 0).ReceivedAt) {
+	if got := s.Stats(); got.Callbacks != 30 || got.Bytes < 30*100 || !got.Oldest.Equal(newCallback(1, 0).ReceivedAt) {
 		t.Errorf("the figures are %+v", got)
 	}
 	b, err := s.Next(t.Context(), 10, 1<<20)
 	if err != nil || len(b.Callbacks) != 10 {
 		t.Fatalf("%d callbacks, %v", len(b.Callbacks), err)
 	}
-	// Not dropped, so the same ones come again.
+	// Not done yet, so Next returns the same ones again.
 	again, err := s.Next(t.Context(), 10, 1<<20)
 	if err != nil || again.Callbacks[0].ID != b.Callbacks[0].ID {
 		t.Fatalf("the next batch begins elsewhere: %v", err)
@@ -40,7 +40,7 @@ func TestFirstInFirstOut(t *testing.T) {
 	if err := s.Done(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Stats(); got.Callbacks != 20 || !got.Oldest.Equal(callback(11, 0).ReceivedAt) {
+	if got := s.Stats(); got.Callbacks != 20 || !got.Oldest.Equal(newCallback(11, 0).ReceivedAt) {
 		t.Errorf("after the first batch the figures are %+v", got)
 	}
 	s.fill(31, 35, 100)
@@ -56,9 +56,9 @@ func TestFirstInFirstOut(t *testing.T) {
 func TestKeepsWhatACallbackIs(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, plenty)
-	list := []*store.Callback{
-		callback(1, 0),
-		callback(2, 1<<20),
+	list := []*callback.Callback{
+		newCallback(1, 0),
+		newCallback(2, 1<<20),
 		{
 			ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC), SourceIP: netip.MustParseAddr("2001:db8::1"),
 			ContentType: "text/\uFFFDodd", Body: []byte("raw \x00 \xff bytes, cbk1 among them"), WorkflowExecutionID: "w", WorkflowStatus: "S", WorkflowHref: "https://h",
@@ -82,13 +82,13 @@ func TestKeepsWhatACallbackIs(t *testing.T) {
 	}
 }
 
-// While one fsync runs, all others that come wait for the same next one.
+// All who arrive during one fsync share the next one.
 func TestOneFsyncForAllWhoWait(t *testing.T) {
 	disk := newStallingDisk()
 	s := openOnDisk(t, t.TempDir(), disk)
 	const n = 400
 	done := make(chan error, n)
-	enqueue := func(n int) { go func() { done <- s.Append(t.Context(), callback(n, 10)) }() }
+	enqueue := func(n int) { go func() { done <- s.Append(t.Context(), newCallback(n, 10)) }() }
 	disk.stall()
 	enqueue(1)
 	<-disk.stalled
@@ -113,19 +113,13 @@ func TestOneFsyncForAllWhoWait(t *testing.T) {
 
 var waitingAppend = regexp.MustCompile(`\[select[^\]]*\]:\n\S*\.\(\*Spool\)\.Append\(`)
 
-// awaitAppends waits until n callers are inside Append and wait.
+// awaitAppends waits until n callers are waiting in Append.
 func awaitAppends(t *testing.T, n int) {
 	t.Helper()
 	stacks := make([]byte, 4<<20)
-	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
-		waiting := len(waitingAppend.FindAll(stacks[:runtime.Stack(stacks, true)], -1))
-		if waiting == n {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d callers wait, want %d", waiting, n)
-		}
-	}
+	eventually(t, fmt.Sprintf("%d callers wait", n), func() bool {
+		return len(waitingAppend.FindAll(stacks[:runtime.Stack(stacks, true)], -1)) == n
+	})
 }
 
 // commits counts the commit frames of a segment.
@@ -149,7 +143,7 @@ func TestManyAtOnce(t *testing.T) {
 	for sender := range senders {
 		sending.Go(func() {
 			for n := range each {
-				if err := s.Append(t.Context(), callback(sender*each+n, 500)); err != nil {
+				if err := s.Append(t.Context(), newCallback(sender*each+n, 500)); err != nil {
 					t.Errorf("append: %v", err)
 				}
 			}
@@ -179,7 +173,7 @@ func TestBound(t *testing.T) {
 			n := 0
 			var err error
 			for ; err == nil && n < 1000; n++ {
-				err = s.Append(t.Context(), callback(n+1, 1000))
+				err = s.Append(t.Context(), newCallback(n+1, 1000))
 			}
 			if !errors.Is(err, ErrFull) || !errors.Is(s.Room(), ErrFull) {
 				t.Fatalf("a full spool says %v and %v", err, s.Room())
@@ -195,14 +189,14 @@ func TestBound(t *testing.T) {
 			if err := s.Done(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Append(t.Context(), callback(n+1, 1000)); err != nil || s.Room() != nil {
+			if err := s.Append(t.Context(), newCallback(n+1, 1000)); err != nil || s.Room() != nil {
 				t.Errorf("with half of it taken out: %v, %v", err, s.Room())
 			}
 			wantIDs(t, s.drain(10), names(len(b.Callbacks)+1, n+1))
 		})
 	}
 	s := open(t, t.TempDir(), 100)
-	if err := s.Append(t.Context(), callback(1, 10)); !errors.Is(err, ErrFull) {
+	if err := s.Append(t.Context(), newCallback(1, 10)); !errors.Is(err, ErrFull) {
 		t.Errorf("a limit below one callback: %v", err)
 	}
 }
@@ -212,7 +206,7 @@ func TestReopen(t *testing.T) {
 	s := open(t, dir, 1<<20) // segments of 64 KiB
 	s.fill(1, 100, 2000)
 	s.close()
-	if err := s.Append(t.Context(), callback(0, 0)); !errors.Is(err, ErrClosed) {
+	if err := s.Append(t.Context(), newCallback(0, 0)); !errors.Is(err, ErrClosed) {
 		t.Errorf("append to a closed spool: %v", err)
 	}
 
@@ -220,7 +214,7 @@ func TestReopen(t *testing.T) {
 	if n := s.logs.Len(); n != 0 {
 		t.Errorf("undamaged, and yet logged: %v", s.logs.All())
 	}
-	if got := s.Stats(); got.Callbacks != 100 || !got.Oldest.Equal(callback(1, 0).ReceivedAt) {
+	if got := s.Stats(); got.Callbacks != 100 || !got.Oldest.Equal(newCallback(1, 0).ReceivedAt) {
 		t.Errorf("the figures are %+v", got)
 	}
 	b, err := s.Next(t.Context(), 20, 1<<20)
@@ -307,15 +301,15 @@ func TestDirectoryThatCannotBe(t *testing.T) {
 	}
 }
 
-// A disk that refuses is an error of the callbacks that it refused; later ones
-// are taken.
+// A failing disk fails only the callbacks that were written to it; later ones are
+// taken.
 func TestDiskRefuses(t *testing.T) {
 	s := open(t, t.TempDir(), plenty)
 	s.fill(1, 5, 10)
 	if err := s.do(t.Context(), func() { _ = s.active.log.Close() }); err != nil { // every write to it fails from now on
 		t.Fatal(err)
 	}
-	if err := s.Append(t.Context(), callback(6, 10)); err == nil || errors.Is(err, ErrFull) {
+	if err := s.Append(t.Context(), newCallback(6, 10)); err == nil || errors.Is(err, ErrFull) {
 		t.Fatalf("append to a broken file: %v", err)
 	}
 	if s.Room() == nil {
@@ -330,7 +324,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, senders := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("senders=%d", senders), func(b *testing.B) {
 			s := open(b, b.TempDir(), 64<<30)
-			c := callback(1, 600)
+			c := newCallback(1, 600)
 			b.SetParallelism(senders)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {

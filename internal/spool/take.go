@@ -9,22 +9,21 @@ import (
 
 	"go.uber.org/zap"
 
-	"callbackd/internal/store"
+	"callbackd/internal/callback"
 )
 
-// Batch are the oldest callbacks of a spool. They stay in it until Done.
+// Batch holds the oldest callbacks of a spool. They stay in it until Done.
 type Batch struct {
-	Callbacks []*store.Callback
-	// damaged are records that were passed over.
+	Callbacks []*callback.Callback
+	// damaged is how many records were skipped.
 	damaged int
 }
 
-// Next gives the oldest callbacks, in the order in which they came in: at most
-// so many, and no more once their bodies and fields have so many bytes. It is
-// empty when the spool is. Damaged ones are passed over and logged. Only one
-// batch may be out at a time.
+// Next returns the oldest callbacks, in the order of Append: at most most, and no
+// more once they have this many bytes. The batch is empty if the spool is. Damaged
+// callbacks are skipped and logged. There may be only one batch at a time.
 //
-// When ctx ends before the disk has answered, the error wraps its cause.
+// If ctx ends before the disk answers, the error wraps its cause.
 func (s *Spool) Next(ctx context.Context, most, bytes int) (*Batch, error) {
 	var b *Batch
 	var failed error
@@ -60,14 +59,14 @@ func (s *Spool) peek(most, bytes int) (*Batch, error) {
 			}
 		}
 		if g != s.active && len(b.Callbacks) > 0 {
-			// The next batch may begin here, and no other segment stays open.
+			// The next batch may begin here, so only this segment stays open.
 			return b, nil
 		}
 	}
 	return b, nil
 }
 
-// reportDamaged tells once of a record that is lost, and keeps its file.
+// reportDamaged logs a lost record once, and marks its file to be kept.
 func (s *Spool) reportDamaged(g *segment, position int) {
 	if position < g.reported {
 		return
@@ -77,25 +76,25 @@ func (s *Spool) reportDamaged(g *segment, position int) {
 		g.damage = "a record in it is damaged"
 	}
 	s.damages++
-	s.o.Log.Error("a callback in the spool is damaged and passed over: the disk is failing",
+	s.o.Log.Error("a callback in the spool is damaged and skipped: the disk is failing",
 		zap.String("file", g.path()), zap.Int("record", position))
 }
 
-// Empty says whether there was nothing to take out.
+// Empty reports whether the spool had nothing.
 func (b *Batch) Empty() bool { return len(b.Callbacks)+b.damaged == 0 }
 
-// Done drops a batch for good. An error means that the spool is closed, that ctx
-// ended first, or that what remains could not be read: the batch may then come
-// out once more, and is dropped all the same when the disk answers late.
+// Done removes a batch for good. An error means that the spool is closed, that ctx
+// ended first, or that the rest could not be read. Next may then return the batch
+// again; it is still removed if the disk answers late.
 func (s *Spool) Done(ctx context.Context, b *Batch) error {
 	var failed error
 	if err := s.do(ctx, func() { failed = s.drop(len(b.Callbacks) + b.damaged) }); err != nil {
-		return fmt.Errorf("drop callbacks from the spool: %w", err)
+		return fmt.Errorf("remove callbacks from the spool: %w", err)
 	}
 	return failed
 }
 
-// drop forgets the n oldest callbacks.
+// drop marks the n oldest callbacks as done.
 func (s *Spool) drop(n int) error {
 	for _, g := range s.segments {
 		taken := min(n, g.count-g.done)
@@ -106,9 +105,9 @@ func (s *Spool) drop(n int) error {
 	return s.findOldest()
 }
 
-// removeDone deletes the segments of which nothing is left, and remembers how
-// far the oldest other one has been read. A file that cannot be deleted now is
-// tried again; nothing comes out of it any more.
+// removeDone deletes the segments that are all done, and saves how far the oldest
+// other one is. If a file cannot be deleted now, check tries again; its callbacks do
+// not come out any more.
 func (s *Spool) removeDone() {
 	kept := s.segments[:0]
 	for _, g := range s.segments {
@@ -134,17 +133,17 @@ func (s *Spool) removeDone() {
 	}
 }
 
-// rememberPosition saves how far the oldest segment has been read. It may fail,
-// as on a full disk: callbacks then come out again after a restart.
+// rememberPosition saves how far the oldest segment is done. If that fails, as on a
+// full disk, its callbacks come out again after a restart.
 func (s *Spool) rememberPosition(g *segment) {
 	err := savePosition(s.o.Dir, g.name, g.done)
 	if err != nil && !s.noPosition {
-		s.o.Log.Warn("could not save the position of the spool: after a restart callbacks are moved again, which stores none twice", zap.Error(err))
+		s.o.Log.Warn("could not save the position of the spool: after a restart callbacks are drained again, which stores none twice", zap.Error(err))
 	}
 	s.noPosition = err != nil
 }
 
-// findOldest reads when the oldest callback was received.
+// findOldest finds out when the oldest callback was received.
 func (s *Spool) findOldest() error {
 	defer s.publish()
 	s.oldest = time.Time{}

@@ -13,17 +13,34 @@ import (
 	"github.com/jackc/puddle/v2"
 )
 
-// translate is the one place that looks into the driver's errors. It says what
-// was being done, keeps the error's code, and drops its texts, which may quote
-// the values of a row. Errors of this package pass as they are.
-func translate(doing string, err error) error {
+// Error is one of the store's own errors, for errors.Is. Any other error is a fault in
+// the program or the database's schema.
+type Error string
+
+const (
+	// ErrUnavailable means that the database could not be reached or did not commit
+	// in time. Nothing is known to be stored.
+	ErrUnavailable Error = "database unavailable"
+	// ErrTimeout means that an ErrUnavailable, which it accompanies, is a time-out.
+	ErrTimeout Error = "time-out"
+	// ErrNotFound means that no such row exists.
+	ErrNotFound Error = "not found"
+)
+
+// Error implements error.
+func (e Error) Error() string { return string(e) }
+
+// Translate is the only function that inspects the driver's errors. It adds what was
+// being done, keeps the SQLSTATE, and drops the driver's text, which may quote a row.
+// It keeps an Error as it is.
+func Translate(doing string, err error) error {
 	var pgErr *pgconn.PgError
 	var connectErr *pgconn.ConnectError
 	var netErr net.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotFound), errors.Is(err, ErrSuperseded), errors.As(err, new(*BusyError)):
+	case errors.As(err, new(Error)):
 		return fmt.Errorf("%s: %w", doing, err)
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%s: %w", doing, ErrNotFound)
@@ -50,17 +67,16 @@ func translate(doing string, err error) error {
 	}
 }
 
-// SQLError is an error that Postgres reported for a statement and that trying
-// again would not mend.
+// SQLError is an error that Postgres reported and that a retry would not fix.
 type SQLError struct {
 	// Code is the SQLSTATE.
 	Code string
-	// Constraint is the name of the violated constraint, if any.
+	// Constraint names the violated constraint, if any.
 	Constraint string
 }
 
-// Error gives the code and the constraint, never the server's text, which may
-// hold the values of the row.
+// Error returns the code and the constraint, never the server's text, which may quote a
+// row.
 func (e *SQLError) Error() string {
 	if e.Constraint != "" {
 		return fmt.Sprintf("SQLSTATE %s on %s", e.Code, e.Constraint)
@@ -68,8 +84,15 @@ func (e *SQLError) Error() string {
 	return "SQLSTATE " + e.Code
 }
 
-// unavailable tells the states that pass: no connection, shutting down, too
-// many connections, out of disk, read-only after a failover, locked for long.
+// Forbidden reports whether err means that the database role lacks a right.
+func Forbidden(err error) bool {
+	e, ok := errors.AsType[*SQLError](err)
+	return ok && e.Code == pgerrcode.InsufficientPrivilege
+}
+
+// unavailable reports whether an SQLSTATE means a passing state: no connection, a
+// shutdown, too many connections, a full disk, read-only after a failover, a lock held
+// for long.
 func unavailable(code string) bool {
 	switch code {
 	case pgerrcode.ReadOnlySQLTransaction, pgerrcode.LockNotAvailable, pgerrcode.QueryCanceled,
@@ -82,21 +105,20 @@ func unavailable(code string) bool {
 		pgerrcode.IsSystemError(code) || pgerrcode.IsInternalError(code)
 }
 
-// OfBatch tells whether a batch that failed with err may be taken in part: a row's
-// values are at fault, or its bytes on the disk, or the batch took too much time
-// or memory.
+// OfBatch reports whether a batch that failed with err may succeed in part: a row's
+// values or a damaged page are at fault, or the batch needed too much time or memory.
 func OfBatch(err error) bool {
-	if badRow(err) || errors.Is(err, ErrTimeout) {
+	if BadRow(err) || errors.Is(err, ErrTimeout) {
 		return true
 	}
-	var e *SQLError
-	return errors.As(err, &e) && (pgerrcode.IsInternalError(e.Code) || e.Code == pgerrcode.OutOfMemory)
+	e, ok := errors.AsType[*SQLError](err)
+	return ok && (pgerrcode.IsInternalError(e.Code) || e.Code == pgerrcode.OutOfMemory)
 }
 
-// badRow tells whether an error lies in the values of a row, so that the other
-// rows of its statement may still be taken.
-func badRow(err error) bool {
-	var e *SQLError
-	return errors.As(err, &e) && (pgerrcode.IsDataException(e.Code) ||
+// BadRow reports whether the values of a row caused err: neither waiting nor another
+// server would help, but the statement may succeed without that row.
+func BadRow(err error) bool {
+	e, ok := errors.AsType[*SQLError](err)
+	return ok && (pgerrcode.IsDataException(e.Code) ||
 		pgerrcode.IsIntegrityConstraintViolation(e.Code) || pgerrcode.IsProgramLimitExceeded(e.Code))
 }

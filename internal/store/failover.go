@@ -9,13 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// failover closes the pool's connections once a server has refused to write:
-// they would stay with a primary that has become a standby, while a new one
-// finds the new primary among the hosts of DATABASE_URL.
+// failover closes the pool's connections once a server rejects a write as read-only.
+// They would stay with a primary that has become a standby; new ones find the new
+// primary among the hosts of DATABASE_URL.
 type failover struct{ pool atomic.Pointer[pgxpool.Pool] }
 
-// watchFailover looks at every error of every connection, COPY's too. The pool
-// is still to be set.
+// watchFailover sees every error of every connection, also from COPY. The caller sets
+// the pool.
 func watchFailover(cfg *pgx.ConnConfig) *failover {
 	f := &failover{}
 	before := cfg.OnPgError // closes a connection after a fatal error

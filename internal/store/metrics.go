@@ -3,42 +3,32 @@ package store
 import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics are the store's figures.
+// Metrics are the store's metrics.
 type Metrics struct {
-	batchSize   prometheus.Histogram
-	deadLetters prometheus.Counter
-	reg         prometheus.Registerer
+	// DeadLetters is for store/receiving and store/results.
+	DeadLetters prometheus.Counter
+	registered  promauto.Factory
 }
 
 // NewMetrics registers the store's metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		reg: reg,
-		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "callbackd_ingest_batch_size",
-			Help:    "Callbacks written by one statement.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
-		}),
-		deadLetters: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "callbackd_dead_letters_total",
-			Help: "Callbacks that were answered 200 and that Postgres would not store or promote for their own values. They are kept as rejected callbacks.",
-		}),
-	}
-	reg.MustRegister(m.batchSize, m.deadLetters)
-	return m
+	registered := promauto.With(reg)
+	return &Metrics{registered: registered, DeadLetters: registered.NewCounter(prometheus.CounterOpts{
+		Name: "callbackd_dead_letters_total",
+		Help: "Callbacks that were answered 200 but whose values keep them from being stored or promoted. They are kept as rejected callbacks.",
+	})}
 }
 
-// observePool adds the figures of the pool, read at each scrape.
+// observePool registers the pool's metrics, which are read at each scrape.
 func (m *Metrics) observePool(pool *pgxpool.Pool) {
 	gauge := func(name, help string, value func(*pgxpool.Stat) float64) {
-		m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
-			func() float64 { return value(pool.Stat()) }))
+		m.registered.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(pool.Stat()) })
 	}
 	counter := func(name, help string, value func(*pgxpool.Stat) float64) {
-		m.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
-			func() float64 { return value(pool.Stat()) }))
+		m.registered.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return value(pool.Stat()) })
 	}
 	gauge("callbackd_pool_max_connections", "Most connections to Postgres that the pool may hold.",
 		func(s *pgxpool.Stat) float64 { return float64(s.MaxConns()) })

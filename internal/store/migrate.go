@@ -15,20 +15,25 @@ import (
 	"github.com/golang-migrate/migrate/v4/source"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"callbackd/migrations"
 )
 
-// RequiredVersion is the migration that this program's SQL needs at least.
-const RequiredVersion = 7
+// RequiredVersion is the oldest schema version that this program's SQL works with.
+const RequiredVersion = 9
 
-// migrateLock is the advisory lock of one migration run: the others wait.
+// migrateLock is the advisory lock that a migration run holds.
 const migrateLock = 4711202604711
 
-// ErrNoSchema says that no migration has run in this database.
-var ErrNoSchema = errors.New("the schema callbackd is not there")
+// cancelTimeout is how long a server may take to cancel a statement.
+const cancelTimeout = 2 * time.Second
+
+// ErrNoSchema means that no migration has run in this database.
+var ErrNoSchema = errors.New("the schema callbackd does not exist")
 
 // MigratorOptions are a Migrator's settings.
 type MigratorOptions struct {
@@ -39,9 +44,11 @@ type MigratorOptions struct {
 	// MaxWait bounds how long a migration tries to get its locks; 0 means five
 	// minutes.
 	MaxWait time.Duration
-	// OnWait, if set, is told who holds the lock that a migration could not get,
-	// at each attempt.
+	// OnWait, if set, is called each time a migration cannot get a lock, with those
+	// who hold it.
 	OnWait func(holders string)
+	// OnStep, if set, is called after each migration that is applied or undone.
+	OnStep func(version int, name string)
 }
 
 // Migrator applies migrations. It needs the rights of the database's owner and
@@ -51,11 +58,11 @@ type Migrator struct {
 	conn    *sql.Conn // holds migrateLock, and runs the migrations
 	migrate *migrate.Migrate
 	steps   *steps
-	// versions are those of the files, ascending.
-	versions []int
+	onStep  func(version int, name string)
+	files   []*source.Migration // in order, up only
 }
 
-// NewMigrator connects and waits until no other migration runs. Close it.
+// NewMigrator connects and waits for other migration runs to end. Close it.
 func NewMigrator(ctx context.Context, o MigratorOptions) (*Migrator, error) {
 	cfg, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
@@ -64,15 +71,19 @@ func NewMigrator(ctx context.Context, o MigratorOptions) (*Migrator, error) {
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "callbackd migrate"
 	}
-	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig)}
+	// Cancel a statement in the server: closing the connection would not end it.
+	cfg.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
+	}
+	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig), onStep: o.OnStep}
 	if err := m.open(ctx, o); err != nil {
 		m.Close()
-		return nil, translate("prepare the migrations", driverError(err))
+		return nil, Translate("prepare the migrations", driverError(err))
 	}
 	return m, nil
 }
 
-// driverError is what golang-migrate's error, which does not unwrap, wraps.
+// driverError unwraps golang-migrate's error, which has no Unwrap.
 func driverError(err error) error {
 	var e *database.Error
 	if errors.As(err, &e) {
@@ -88,7 +99,7 @@ func (m *Migrator) open(ctx context.Context, o MigratorOptions) (err error) {
 	if _, err := m.conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrateLock)); err != nil {
 		return err
 	}
-	// golang-migrate keeps its table in the schema, which must be there first.
+	// golang-migrate keeps its table in the schema, which must exist first.
 	if _, err := m.conn.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS callbackd`); err != nil {
 		return err
 	}
@@ -103,71 +114,92 @@ func (m *Migrator) open(ctx context.Context, o MigratorOptions) (err error) {
 	if o.Files == nil {
 		o.Files = migrations.FS
 	}
-	files, err := iofs.New(o.Files, ".")
+	names, err := fs.Glob(o.Files, "*.up.sql")
 	if err != nil {
 		return err
 	}
-	if m.versions, err = versionsOf(files); err != nil {
+	for _, name := range names {
+		file, err := source.DefaultParse(name)
+		if err != nil {
+			return fmt.Errorf("the name of migration %s: %w", name, err)
+		}
+		m.files = append(m.files, file)
+	}
+	files, err := iofs.New(o.Files, ".")
+	if err != nil {
 		return err
 	}
 	m.migrate, err = migrate.NewWithInstance("files", files, "postgres", m.steps)
 	return err
 }
 
-func versionsOf(files source.Driver) (list []int, err error) {
-	version, err := files.First()
-	for err == nil {
-		list = append(list, int(version))
-		version, err = files.Next(version)
+// MigrateUp applies every missing migration, after other migration runs have ended.
+func MigrateUp(ctx context.Context, o MigratorOptions) error {
+	m, err := NewMigrator(ctx, o)
+	if err != nil {
+		return err
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	return list, nil
+	defer m.Close()
+	return m.Up(ctx)
 }
 
-// Close ends the connections.
+// Close closes the connections.
 func (m *Migrator) Close() {
 	if m.migrate != nil {
 		_, _ = m.migrate.Close()
 	}
 	if m.conn != nil {
-		_ = m.conn.Close() // the lock goes with the session
+		_ = m.conn.Close() // and so releases migrateLock
 	}
 	_ = m.db.Close()
 }
 
-// Up applies every migration that is missing. On a schema that is newer than
-// the migrations there is nothing to do. The end of ctx ends the waiting for
-// locks, not a migration that is running.
+// Up applies every missing migration. On a schema that is newer than the migrations it
+// does nothing. When ctx ends, the running migration is rolled back, or the next Up
+// repeats it.
 func (m *Migrator) Up(ctx context.Context) error {
-	applied, err := m.applied("migrate up")
-	if err != nil || applied > len(m.versions) {
+	const doing = "migrate up"
+	applied, err := m.applied(doing)
+	if err != nil || applied > len(m.files) {
 		return err
 	}
-	m.steps.ctx = ctx
-	return m.done("migrate up", m.migrate.Up())
+	return m.step(ctx, doing, 1, m.files[applied:])
 }
 
-// Down takes the last n migrations back, with the data in their tables, or none
-// if there are fewer. The end of ctx is as for Up.
+// Down undoes the last n migrations and drops the data in their tables; if there are
+// fewer, it does nothing. ctx ends it as it ends Up.
 func (m *Migrator) Down(ctx context.Context, n int) error {
 	const doing = "migrate down"
 	applied, err := m.applied(doing)
 	switch {
 	case err != nil:
 		return err
-	case applied > len(m.versions):
-		return fmt.Errorf("%s: the schema is newer than this program: use the program that brought it there", doing)
+	case applied > len(m.files):
+		return fmt.Errorf("%s: the schema is newer than this program: use the program that migrated it", doing)
 	case applied < n:
-		return fmt.Errorf("%s: only %d migrations can be taken back", doing, applied)
+		return fmt.Errorf("%s: only %d migrations can be undone", doing, applied)
 	}
-	m.steps.ctx = ctx
-	return m.done(doing, m.migrate.Steps(-n))
+	last := slices.Clone(m.files[applied-n : applied])
+	slices.Reverse(last)
+	return m.step(ctx, doing, -1, last)
 }
 
-// applied is how many of the migrations are in the schema; one more than there
-// are where the schema is newer than all of them.
+// step applies the files (direction 1) or undoes them (-1).
+func (m *Migrator) step(ctx context.Context, doing string, direction int, files []*source.Migration) error {
+	m.steps.ctx = ctx
+	for _, f := range files {
+		if err := m.migrate.Steps(direction); err != nil {
+			return m.done(doing, err)
+		}
+		if m.onStep != nil {
+			m.onStep(int(f.Version), f.Identifier)
+		}
+	}
+	return nil
+}
+
+// applied returns how many of the files are applied; len(m.files)+1 if the schema is
+// newer than all of them.
 func (m *Migrator) applied(doing string) (int, error) {
 	version, dirty, err := m.steps.Version()
 	switch {
@@ -175,14 +207,26 @@ func (m *Migrator) applied(doing string) (int, error) {
 		return 0, m.done(doing, err)
 	case dirty:
 		return 0, m.done(doing, migrate.ErrDirty{Version: version})
-	case version > m.versions[len(m.versions)-1]:
-		return len(m.versions) + 1, nil
+	case version < 0:
+		return 0, nil
+	case version > int(m.files[len(m.files)-1].Version):
+		return len(m.files) + 1, nil
 	}
-	return slices.Index(m.versions, version) + 1, nil // none: -1
+	i := slices.IndexFunc(m.files, func(f *source.Migration) bool { return f.Version == uint(version) })
+	if i < 0 {
+		return 0, m.done(doing, fs.ErrNotExist)
+	}
+	return i + 1, nil
 }
 
-// Force sets the version without running anything, after a failed migration
-// was mended by hand.
+// Version returns the schema's version, 0 for none.
+func (m *Migrator) Version() (int, error) {
+	version, _, err := m.steps.Version()
+	return max(version, 0), m.done("read the schema's version", err)
+}
+
+// Force sets the version without running anything, after a failed migration has
+// been fixed by hand.
 func (m *Migrator) Force(version int) error {
 	m.steps.ctx = context.Background()
 	return m.done("force the version", m.migrate.Force(version))
@@ -191,23 +235,23 @@ func (m *Migrator) Force(version int) error {
 func (m *Migrator) done(doing string, err error) error {
 	var dirty migrate.ErrDirty
 	switch err = driverError(err); {
-	case err == nil, errors.Is(err, migrate.ErrNoChange):
+	case err == nil:
 		return nil
 	case errors.As(err, &dirty):
-		return fmt.Errorf("%s: version %d failed half-way; mend the schema by hand, then migrate force", doing, dirty.Version)
+		return fmt.Errorf("%s: version %d failed half-way; fix the schema by hand, then migrate force", doing, dirty.Version)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s: the schema's version is none of this program's", doing)
+		return fmt.Errorf("%s: this program does not know the schema's version", doing)
 	case errors.As(err, new(*migrationError)):
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return translate(doing, err)
+	return Translate(doing, err)
 }
 
-// SchemaVersion gives the version of the schema, and whether its migration
-// failed half-way. ErrNoSchema: there is none.
-func (s *Store) SchemaVersion(ctx context.Context) (version int, dirty bool, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT version, dirty FROM callbackd.schema_migrations LIMIT 1`).Scan(&version, &dirty)
-	err = translate("read the schema's version", err)
+// SchemaVersion returns the schema's version and whether its migration failed half-way;
+// ErrNoSchema if there is no schema.
+func (db *DB) SchemaVersion(ctx context.Context) (version int, dirty bool, err error) {
+	err = db.pool.QueryRow(ctx, `SELECT version, dirty FROM callbackd.schema_migrations LIMIT 1`).Scan(&version, &dirty)
+	err = Translate("read the schema's version", err)
 	var sqlErr *SQLError
 	if errors.Is(err, ErrNotFound) || errors.As(err, &sqlErr) && (sqlErr.Code == pgerrcode.UndefinedTable || sqlErr.Code == pgerrcode.InvalidSchemaName) {
 		return 0, false, ErrNoSchema
@@ -215,18 +259,25 @@ func (s *Store) SchemaVersion(ctx context.Context) (version int, dirty bool, err
 	return version, dirty, err
 }
 
-// CheckSchema returns an error that says what to do unless the schema is at
-// least as new as this program needs. A newer one is fine: migrations are
-// additive, so that older programs go on with it.
-func (s *Store) CheckSchema(ctx context.Context) error {
-	version, dirty, err := s.SchemaVersion(ctx)
+// CheckSchema returns an error that says what to do if the schema is older than
+// RequiredVersion or its migration failed half-way. A newer schema is fine: migrations
+// only add to what an older program uses.
+func (db *DB) CheckSchema(ctx context.Context) error {
+	version, dirty, err := db.SchemaVersion(ctx)
 	switch {
 	case err != nil && !errors.Is(err, ErrNoSchema):
 		return err
 	case dirty:
-		return fmt.Errorf("migration %d failed half-way: mend the schema by hand, then run `callbackd migrate force`", version)
+		return fmt.Errorf("migration %d failed half-way: fix the schema by hand, then run `callbackd migrate force`", version)
 	case version < RequiredVersion:
 		return fmt.Errorf("the schema's version is %d, but %d is needed: run `callbackd migrate up`, or set CALLBACKD_MIGRATE_ON_START=true", version, RequiredVersion)
 	}
 	return nil
+}
+
+// CheckWorker returns an error unless a worker may write its results and take its jobs;
+// Forbidden reports whether it lacks the rights.
+func (db *DB) CheckWorker(ctx context.Context) error {
+	_, err := db.pool.Exec(ctx, `SELECT FROM callbackd.workflow_executions, callbackd.river_job WHERE false FOR UPDATE`)
+	return Translate("check the worker's rights", err)
 }

@@ -65,7 +65,7 @@ func longReader(t *testing.T, dsn string) (pgx.Tx, uint32) {
 	return tx, conn.PgConn().PID()
 }
 
-func wantVersion(t *testing.T, s *store.Store, want int) {
+func wantVersion(t *testing.T, s *storetest.Store, want int) {
 	t.Helper()
 	if version, dirty, err := s.SchemaVersion(t.Context()); version != want || dirty || err != nil {
 		t.Errorf("the schema's version is %d (dirty %t, %v), want %d", version, dirty, err, want)
@@ -86,7 +86,7 @@ func TestMigrationGivesWay(t *testing.T) {
 
 	var who string
 	for inserted, waited := 0, false; inserted < 10 || !waited; inserted++ {
-		mustInsert(t, s, callback("w")) // within 5 s, the store's time-out
+		storetest.Insert(t, s, storetest.Callback("w")) // within 5 s, the store's time-out
 		select {
 		case who = <-waits:
 			waited = true
@@ -109,7 +109,7 @@ func TestMigrationGivesWay(t *testing.T) {
 	if err := s.CheckSchema(t.Context()); err != nil {
 		t.Errorf("a newer schema: %v", err)
 	}
-	mustInsert(t, s, callback("w"))
+	storetest.Insert(t, s, storetest.Callback("w"))
 }
 
 // TestMigrationGivesUp: in the end the error says who holds the lock, and the
@@ -130,15 +130,18 @@ func TestMigrationGivesUp(t *testing.T) {
 		t.Errorf("the error does not say who holds the lock, pid %d: %v", pid, err)
 	}
 	wantVersion(t, s, store.RequiredVersion)
-	if n := scalar[int](t, s, `SELECT count(*) FROM pg_class WHERE relname = 'first'`); n != 0 {
+	if n := storetest.Scalar[int](t, s, `SELECT count(*) FROM pg_class WHERE relname = 'first'`); n != 0 {
 		t.Error("a part of the migration stays")
 	}
 
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := m.Up(ended); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "ended while it waited") {
-		t.Errorf("up after a signal: %v", err)
+	m.Close()
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	m = migrator(t, store.MigratorOptions{DSN: dsn, Files: files, OnWait: func(string) { interrupt() }})
+	if err := m.Up(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("up, interrupted while it waits: %v", err)
 	}
+	wantVersion(t, s, store.RequiredVersion)
 	if err := reader.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -158,9 +161,10 @@ func TestMigrationDeadlock(t *testing.T) {
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, "ALTER TABLE callbackd.inbox ADD COLUMN next text;\n"+addColumn, dropColumn)})
 	done := make(chan error, 1)
 	go func() { done <- m.Up(t.Context()) }()
-	for scalar[int](t, s, `SELECT count(*) FROM pg_locks WHERE relation = 'callbackd.callbacks'::regclass AND NOT granted`) == 0 {
+	storetest.Eventually(t, "the migration waits for the table", func() bool {
 		wantVersion(t, s, store.RequiredVersion)
-	}
+		return storetest.Scalar[int](t, s, `SELECT count(*) FROM pg_locks WHERE relation = 'callbackd.callbacks'::regclass AND NOT granted`) > 0
+	})
 	// Either of the two may be the one that Postgres or the time-out ends.
 	_, _ = other.Exec(t.Context(), `LOCK TABLE callbackd.inbox IN ACCESS SHARE MODE`)
 	_ = other.Rollback(t.Context())
@@ -186,13 +190,13 @@ func TestMigrationFails(t *testing.T) {
 			t.Parallel()
 			dsn := storetest.NewMigrated(t)
 			s := storetest.Open(t, dsn)
-			mustInsert(t, s, callback("secret-workflow"), callback("secret-workflow"))
+			storetest.Insert(t, s, storetest.Callback("secret-workflow"), storetest.Callback("secret-workflow"))
 			err := migrator(t, store.MigratorOptions{DSN: dsn, Files: next(t, c.up, "")}).Up(t.Context())
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.never) {
 				t.Errorf("up: %v\nwant in it %q, and not %q", err, c.want, c.never)
 			}
 			wantVersion(t, s, store.RequiredVersion)
-			if n := scalar[int](t, s, `SELECT count(*) FROM pg_class WHERE relname = 'first'`); n != 0 {
+			if n := storetest.Scalar[int](t, s, `SELECT count(*) FROM pg_class WHERE relname = 'first'`); n != 0 {
 				t.Error("a part of the migration stays")
 			}
 		})
@@ -200,14 +204,14 @@ func TestMigrationFails(t *testing.T) {
 }
 
 // TestMigrationOutsideTransaction: an index is built beside a transaction that
-// writes; when it cannot be built, the version says so.
+// writes; when it cannot be built, the version stays and the next try repairs it.
 func TestMigrationOutsideTransaction(t *testing.T) {
 	t.Parallel()
 	dsn := storetest.NewMigrated(t)
 	s := storetest.Open(t, dsn)
-	mustInsert(t, s, callback("w"), callback("w"))
-	down := "DROP INDEX CONCURRENTLY callbackd.next_idx;"
-	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (received_at);", down)
+	storetest.Insert(t, s, storetest.Callback("w"), storetest.Callback("w"))
+	down := "DROP INDEX CONCURRENTLY IF EXISTS callbackd.next_idx;"
+	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (received_at);", down)
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
 	for _, step := range []struct {
 		do   func() error
@@ -223,16 +227,79 @@ func TestMigrationOutsideTransaction(t *testing.T) {
 	}
 	m.Close()
 
-	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY next_idx ON callbackd.callbacks (workflow_execution_id);", down)
+	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (workflow_execution_id);", down)
 	m = migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
-	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
+	for range 2 {
+		if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
+			t.Errorf("up, with duplicates: %v", err)
+		}
+		wantVersion(t, s, store.RequiredVersion)
+	}
+	storetest.Scalar[int](t, s, `WITH gone AS (DELETE FROM callbackd.callbacks RETURNING 1) SELECT count(*) FROM gone`)
+	if err := m.Up(t.Context()); err != nil {
+		t.Errorf("up, without duplicates: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+}
+
+// TestMigrationInterrupted: a stop does not wait for an index that is being built,
+// and the next try repairs what the interrupted one left.
+func TestMigrationInterrupted(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	files := next(t, "CREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (received_at);",
+		"DROP INDEX CONCURRENTLY IF EXISTS callbackd.next_idx;")
+	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
+	// The build waits for older transactions that write to the table.
+	writer, _ := longReader(t, dsn)
+	if _, err := writer.Exec(t.Context(), `LOCK TABLE callbackd.callbacks IN ROW EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Up(ctx) }()
+	const invalid = `SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('callbackd.next_idx') AND NOT indisvalid`
+	for storetest.Scalar[int](t, s, invalid) == 0 {
+		wantVersion(t, s, store.RequiredVersion)
+		select {
+		case err := <-done:
+			t.Fatalf("up has not waited: %v", err)
+		default:
+		}
+	}
+	interrupt()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("up, interrupted: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion)
+	if storetest.Scalar[int](t, s, invalid) != 1 {
+		t.Error("nothing is left to repair")
+	}
+	if err := writer.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Up(t.Context()); err != nil {
+		t.Errorf("up again: %v", err)
+	}
+	wantVersion(t, s, store.RequiredVersion+1)
+	if storetest.Scalar[int](t, s, `SELECT count(*) FROM pg_index WHERE indexrelid = 'callbackd.next_idx'::regclass AND indisvalid`) != 1 {
+		t.Error("the index is not valid")
+	}
+}
+
+// TestDirtySchema: what another program has left half done is fixed by hand.
+func TestDirtySchema(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.NewMigrated(t)
+	s := storetest.Open(t, dsn)
+	storetest.Scalar[bool](t, s, `UPDATE callbackd.schema_migrations SET dirty = true RETURNING dirty`)
+	m := migrator(t, store.MigratorOptions{DSN: dsn})
+	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d failed half-way", store.RequiredVersion)) {
 		t.Errorf("up: %v", err)
 	}
-	if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d failed half-way", store.RequiredVersion+1)) {
-		t.Errorf("up after a failure: %v", err)
-	}
 	if err := s.CheckSchema(t.Context()); err == nil || !strings.Contains(err.Error(), "callbackd migrate force") {
-		t.Errorf("check of a half migrated schema: %v", err)
+		t.Errorf("check: %v", err)
 	}
 	if err := m.Force(store.RequiredVersion); err != nil {
 		t.Errorf("force: %v", err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -17,23 +18,22 @@ import (
 )
 
 const (
-	// lockTimeout bounds how long a statement of a migration waits for a lock,
-	// and so how long callbacks queue behind it. It is more than a second, which
-	// is Postgres' deadlock_timeout: only then does an autovacuum give way.
+	// lockTimeout bounds how long a migration waits for a lock, and so how long
+	// callbacks queue behind it. An autovacuum gives way only after Postgres'
+	// deadlock_timeout, a second.
 	lockTimeout = 1500 * time.Millisecond
-	// lookAfter is when it is asked who holds the lock.
+	// lookAfter is when a waiting migration looks up who holds the lock.
 	lookAfter = time.Second
-	// The pauses between two attempts grow from the first to the longest.
+	// The pause between two attempts doubles up to the longest.
 	firstPause, longestPause = time.Second, 15 * time.Second
 )
 
-// steps is golang-migrate's driver, which runs a migration and marks its
-// version in one transaction of short waits: a statement that waits for its
-// lock makes everybody wait who comes after it, callbacks too, so it gives up
-// soon, everything is rolled back, and after a pause it is tried again.
+// steps is golang-migrate's driver. It runs a migration and marks its version in one
+// transaction with a short lock time-out: everyone, callbacks included, queues behind a
+// statement that waits for a lock, so it soon rolls back and tries again after a pause.
 //
-// So no migration is left half done, but those that Postgres does not run in a
-// transaction.
+// A statement that Postgres runs only outside a transaction must be repeatable; its
+// version is marked afterwards. So no migration is left half done.
 type steps struct {
 	database.Driver
 	db      *sql.DB
@@ -44,50 +44,60 @@ type steps struct {
 	target  int
 }
 
-// concurrently finds the statements that run outside of transactions. They wait
-// long for others, but nobody waits for them.
-var concurrently = regexp.MustCompile(`(?im)^\s*(CREATE|DROP|REINDEX)\b.*\bCONCURRENTLY\b`)
+// concurrently matches a migration that is one statement outside a transaction, and
+// captures its index. Such a statement waits for others without blocking them; IF [NOT]
+// EXISTS makes it repeatable.
+var concurrently = regexp.MustCompile(`(?im)^\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS|DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS)\s+(?:callbackd\.)?(\w+)`)
 
-// SetVersion is called before Run, with dirty, and after it.
+// SetVersion implements database.Driver: it is called before Run with dirty, and after.
 func (s *steps) SetVersion(version int, dirty bool) error {
 	if dirty {
-		s.target = version // Run marks it
+		s.target = version // for Run to mark
 		return nil
 	}
 	if now, wasDirty, err := s.Version(); err == nil && now == version && !wasDirty {
 		return nil
 	}
-	return s.patiently(markVersion(version, false))
+	return s.patiently(markVersion(version))
 }
 
-// Run runs one migration, a file.
+// Run implements database.Driver: it runs one migration file.
 func (s *steps) Run(migration io.Reader) error {
 	text, err := io.ReadAll(migration)
 	if err != nil {
 		return err
 	}
-	if concurrently.Match(text) {
-		if err := s.patiently(markVersion(s.target, true)); err != nil {
+	if index := concurrently.FindSubmatch(text); index != nil {
+		if err := s.dropInvalid("callbackd." + string(index[1])); err != nil {
 			return err
 		}
 		return s.exec(string(text))
 	}
-	return s.patiently(string(text) + "\n;\n" + markVersion(s.target, false))
+	return s.patiently(string(text) + "\n;\n" + markVersion(s.target))
 }
 
-// markVersion writes golang-migrate's table, without the TRUNCATE that the
-// driver would make: that would wait for a backup, and so would who asks for
-// the version.
-func markVersion(version int, dirty bool) string {
+// dropInvalid drops an index that an interrupted build left behind.
+func (s *steps) dropInvalid(index string) error {
+	var invalid bool
+	err := s.conn.QueryRowContext(s.ctx, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)`, index).Scan(&invalid)
+	if err != nil || !invalid {
+		return err
+	}
+	return s.exec("DROP INDEX CONCURRENTLY " + index)
+}
+
+// markVersion returns SQL for golang-migrate's table. The driver's own TRUNCATE would
+// wait for a running backup and block everyone who reads the version.
+func markVersion(version int) string {
 	mark := "DELETE FROM callbackd.schema_migrations;"
 	if version >= 0 {
-		mark += fmt.Sprintf(" INSERT INTO callbackd.schema_migrations (version, dirty) VALUES (%d, %t);", version, dirty)
+		mark += fmt.Sprintf(" INSERT INTO callbackd.schema_migrations (version, dirty) VALUES (%d, false);", version)
 	}
 	return mark
 }
 
-// patiently runs the statements as one transaction, again and again until it
-// got its locks.
+// patiently runs the statements as one transaction and repeats it until it gets its
+// locks.
 func (s *steps) patiently(text string) error {
 	text = fmt.Sprintf("SET LOCAL lock_timeout = %d; ", lockTimeout.Milliseconds()) + text
 	deadline := time.Now().Add(s.maxWait)
@@ -106,16 +116,20 @@ func (s *steps) patiently(text string) error {
 			if time.Now().Before(deadline) {
 				continue
 			}
-			return fmt.Errorf("%w: a lock was not to be had within %s, nothing was changed; held by %s: let that end, then try again", ErrUnavailable, s.maxWait, who)
+			return fmt.Errorf("%w: no lock within %s, nothing was changed; it is held by %s: let that end, then try again", ErrUnavailable, s.maxWait, who)
 		case <-s.ctx.Done():
-			return fmt.Errorf("%w: ended while it waited for a lock, nothing was changed; held by %s", ErrUnavailable, who)
+			return s.ctx.Err()
 		}
 	}
 }
 
-// exec runs statements, in one transaction if they are several.
+// exec runs statements, in one transaction if there are several. The end of ctx
+// cancels them in the server.
 func (s *steps) exec(text string) error {
-	_, err := s.conn.ExecContext(context.WithoutCancel(s.ctx), text)
+	_, err := s.conn.ExecContext(s.ctx, text)
+	if err != nil && s.ctx.Err() != nil {
+		return s.ctx.Err()
+	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && !lockFailed(err) {
 		return &migrationError{version: s.target, line: lineOf(text, int(pgErr.Position)), err: pgErr}
@@ -123,41 +137,37 @@ func (s *steps) exec(text string) error {
 	return err
 }
 
-// lockFailed tells the errors of who got a lock too late: the time-out, and the
-// choice of Postgres between two that wait for each other.
+// lockFailed reports whether err is a lock time-out or a deadlock.
 func lockFailed(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (pgErr.Code == pgerrcode.LockNotAvailable || pgErr.Code == pgerrcode.DeadlockDetected)
 }
 
-// watch asks, while a statement waits, who holds its lock. What it returns ends
-// the watch and tells; nobody's query is in it.
+// watch looks up who holds the lock that the next statement waits for, unless that
+// statement ends first. The returned function ends the watch and gives the answer,
+// which quotes no query.
 func (s *steps) watch() (holders func() string) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.ctx))
 	found := make(chan string, 1)
-	go func() {
-		who := "a session that is gone by now"
-		select {
-		case <-ctx.Done():
-		case <-time.After(lookAfter):
-			list, err := s.holders(ctx)
-			if len(list) > 0 {
-				who = strings.Join(list, ", ")
-			} else if err != nil && ctx.Err() == nil {
-				who = "a session that could not be found out"
-			}
+	timer := time.AfterFunc(lookAfter, func() {
+		list, err := s.holders(ctx)
+		if err != nil {
+			list = []string{"an unknown session"}
 		}
-		found <- who
-	}()
+		found <- strings.Join(list, ", ")
+	})
 	return func() string {
 		cancel()
-		return <-found
+		who := ""
+		if !timer.Stop() {
+			who = <-found
+		}
+		return cmp.Or(who, "a session that has ended")
 	}
 }
 
 func (s *steps) holders(ctx context.Context) (list []string, err error) {
-	// Whose session it is and since when is hidden from an ordinary role, the
-	// application's name is not.
+	// An ordinary role sees a session's application name, but may not see its start.
 	rows, err := s.db.QueryContext(ctx, `
 		SELECT b.pid, coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown'),
 			coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), -1)::float8
@@ -191,13 +201,13 @@ func (s *steps) holders(ctx context.Context) (list []string, err error) {
 	return list, rows.Err()
 }
 
-// migrationError is a migration that Postgres did not take.
+// migrationError is a migration that Postgres rejected.
 type migrationError struct {
-	version, line int // line is 0 where it is not known
+	version, line int // line is 0 if unknown
 	err           *pgconn.PgError
 }
 
-// Error gives the server's text, unless that may quote a row.
+// Error includes the server's text, unless that may quote a row.
 func (e *migrationError) Error() string {
 	text := fmt.Sprintf("the migration to version %d failed: SQLSTATE %s", e.version, e.err.Code)
 	if e.line > 0 {
@@ -209,10 +219,10 @@ func (e *migrationError) Error() string {
 	return text + ": " + e.err.Message
 }
 
-// Unwrap gives what the server said.
-func (e *migrationError) Unwrap() error { return e.err }
+// Unwrap is for Forbidden.
+func (e *migrationError) Unwrap() error { return &SQLError{Code: e.err.Code} }
 
-// lineOf is the line of the position, which counts characters from 1.
+// lineOf returns the line of a position, which counts characters from 1.
 func lineOf(text string, position int) int {
 	runes := []rune(text)
 	if position < 1 || position > len(runes) {

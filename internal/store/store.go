@@ -1,9 +1,10 @@
-// Package store is callbackd's database: every SQL statement, the group commit
-// that takes callbacks in, and the transactions that promote and retrieve.
+// Package store gives access to Postgres: the pool, transactions, notifications, the
+// translation of the driver's errors, the mapping of rows, and the schema with its
+// migrations.
 //
-// It does not decide anything: what a callback means for its workflow execution
-// and what an answer of Jumio's is worth is the fetcher's business. Callers
-// never see an error of the driver's own; errors.go translates them.
+// The statements are in its two halves, divided by database role: store/receiving has
+// what the role callbackd_receiver may execute, store/results what the worker executes.
+// Callers outside the three packages never see the driver's errors.
 package store
 
 import (
@@ -16,34 +17,30 @@ import (
 	"go.uber.org/zap"
 )
 
-// Options are the store's settings.
+// Options are the settings of a DB.
 type Options struct {
 	// DSN is the Postgres connection string; never logged.
 	DSN string
 	// MaxConns bounds the pool; 0 leaves the DSN's or pgx's own default.
 	MaxConns int32
-	// StoreTimeout bounds how long a callback may wait for Postgres.
-	StoreTimeout time.Duration
-	// Log and Metrics must be set.
+	Log      *zap.Logger
+	Metrics  *Metrics
+}
+
+// DB is a pool of connections. It is safe for concurrent use.
+type DB struct {
+	pool  *pgxpool.Pool
+	waker *waker
+	// Log and Metrics are for store/receiving and store/results, too.
 	Log     *zap.Logger
 	Metrics *Metrics
 }
 
-// Store is a pool of connections and the writers of the group commit. It is
-// safe for concurrent use.
-type Store struct {
-	pool    *pgxpool.Pool
-	log     *zap.Logger
-	metrics *Metrics
-	ingest  *ingest
-	waker   *waker
-}
-
-// Open makes the pool; it does not wait for the database. Close ends it.
-func Open(ctx context.Context, o Options) (*Store, error) {
+// Open creates the pool without waiting for the database. Close it.
+func Open(ctx context.Context, o Options) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
-		// The parser's text may hold the password.
+		// The parser's text may contain the password.
 		return nil, fmt.Errorf("parse DATABASE_URL: not a valid Postgres connection string")
 	}
 	if o.MaxConns > 0 {
@@ -59,19 +56,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	failover := watchFailover(cfg.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, translate("open the pool", err)
+		return nil, Translate("open the pool", err)
 	}
 	failover.pool.Store(pool)
-	s := &Store{pool: pool, log: o.Log, metrics: o.Metrics}
-	s.waker = startWaker(pool, o.Log)
-	s.ingest = startIngest(pool, o.StoreTimeout, o.Metrics, s.waker.wake)
 	o.Metrics.observePool(pool)
-	return s, nil
+	return &DB{pool: pool, Log: o.Log, Metrics: o.Metrics, waker: startWaker(pool, o.Log)}, nil
 }
 
-// makeDurable raises a weaker synchronous_commit, which a server or a role may
-// have as its default, to the "on" that a 200 promises; a stronger one stays.
-// It also bounds how long a transaction of ours may hold locks while idle.
+// makeDurable raises a weaker synchronous_commit, which may be the default of a server
+// or a role, to the "on" that a 200 promises; a stronger one stays. It also bounds how
+// long an idle transaction may hold locks.
 func makeDurable(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
 		WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
@@ -79,33 +73,52 @@ func makeDurable(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// Close waits for the callbacks that are being written, then closes the pool.
-// No callback may be inserted any more when it is called.
-func (s *Store) Close() {
-	s.ingest.stop()
-	s.waker.stop()
-	s.pool.Close()
+// Close sends the last notifications, then closes the pool.
+func (db *DB) Close() {
+	db.waker.stop()
+	db.pool.Close()
 }
 
-// Pool gives the pool to River, which keeps its own tables.
-func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+// Pool is for store/receiving, store/results and River.
+func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
-// Ready returns nil when a callback sent now would be stored: the database
-// answers and is not read-only.
-func (s *Store) Ready(ctx context.Context) error {
+// Ready returns nil if the database answers and accepts writes, else ErrUnavailable.
+func (db *DB) Ready(ctx context.Context) error {
 	var readOnly bool
-	err := s.pool.QueryRow(ctx, `SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool`).Scan(&readOnly)
+	err := db.pool.QueryRow(ctx, `SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool`).Scan(&readOnly)
 	if err != nil {
-		return translate("ask the database whether it is ready", err)
+		return Translate("ask the database whether it is ready", err)
 	}
 	if readOnly {
-		s.pool.Reset() // as failover does
+		db.pool.Reset() // as failover does
 		return fmt.Errorf("the database is read-only: %w", ErrUnavailable)
 	}
 	return nil
 }
 
-// inTx runs f in a transaction: committed when f returns nil.
-func (s *Store) inTx(ctx context.Context, doing string, f func(pgx.Tx) error) error {
-	return translate(doing, pgx.BeginFunc(ctx, s.pool, f))
+// Tx is a transaction and what follows its commit.
+type Tx struct {
+	pgx.Tx
+	DB    *DB
+	after []func()
+}
+
+// AfterCommit makes InTx call f after the commit.
+func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
+
+// InTx runs f in a transaction and commits it if f returns nil. An error begins with
+// what was being done.
+func (db *DB) InTx(ctx context.Context, doing string, f func(*Tx) error) error {
+	tx := &Tx{DB: db}
+	err := pgx.BeginFunc(ctx, db.pool, func(begun pgx.Tx) error {
+		tx.Tx = begun
+		return f(tx)
+	})
+	if err != nil {
+		return Translate(doing, err)
+	}
+	for _, after := range tx.after {
+		after()
+	}
+	return nil
 }

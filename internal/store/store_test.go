@@ -3,7 +3,6 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,51 +12,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
+	"callbackd/internal/store/receiving"
 	"callbackd/internal/store/storetest"
 )
-
-func callback(id string) *store.Callback {
-	return &store.Callback{
-		ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now().Truncate(time.Microsecond), SourceIP: netip.MustParseAddr("34.202.241.227"),
-		ContentType: "application/json", Body: []byte(`{"workflowExecution":{"id":"` + id + `"}}`), WorkflowExecutionID: id,
-		WorkflowStatus: "PROCESSED",
-	}
-}
-
-func mustInsert(t *testing.T, s *store.Store, list ...*store.Callback) {
-	t.Helper()
-	for _, c := range list {
-		if err := s.InsertCallback(t.Context(), c); err != nil {
-			t.Fatalf("insert a callback: %v", err)
-		}
-	}
-}
-
-// query runs one statement and gives every row's columns as text.
-func query(t *testing.T, s *store.Store, sql string, args ...any) [][]any {
-	t.Helper()
-	rows, err := s.Pool().Query(context.Background(), sql, args...)
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) ([]any, error) { return r.Values() })
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return list
-}
-
-func scalar[T any](t *testing.T, s *store.Store, sql string, args ...any) T {
-	t.Helper()
-	var v T
-	if err := s.Pool().QueryRow(context.Background(), sql, args...).Scan(&v); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return v
-}
 
 func TestReadyReadOnly(t *testing.T) {
 	dsn := storetest.NewMigrated(t)
@@ -69,7 +29,7 @@ func TestReadyReadOnly(t *testing.T) {
 	if err := readOnly.Ready(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("read-only database: %v, want ErrUnavailable", err)
 	}
-	if err := readOnly.InsertCallback(t.Context(), callback("w")); !errors.Is(err, store.ErrUnavailable) {
+	if err := readOnly.InsertCallback(t.Context(), storetest.Callback("w")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("insert into a read-only database: %v, want ErrUnavailable", err)
 	}
 }
@@ -77,14 +37,14 @@ func TestReadyReadOnly(t *testing.T) {
 // What a role of the server's sets must not weaken what a 200 promises.
 func TestSynchronousCommitIsOn(t *testing.T) {
 	s := storetest.Open(t, storetest.NewMigrated(t)+"&synchronous_commit=off")
-	if got := scalar[string](t, s, `SHOW synchronous_commit`); got != "on" {
+	if got := storetest.Scalar[string](t, s, `SHOW synchronous_commit`); got != "on" {
 		t.Errorf("synchronous_commit is %s, want on", got)
 	}
 }
 
 func TestRejected(t *testing.T) {
 	s := storetest.New(t)
-	r := &store.Rejected{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Reason: "address_not_allowed", ContentType: "x", Body: []byte("{\x00}")}
+	r := &callback.Rejected{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), Reason: "address_not_allowed", ContentType: "x", Body: []byte("{\x00}")}
 	if err := s.InsertRejected(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -92,17 +52,17 @@ func TestRejected(t *testing.T) {
 	if err != nil || got.SourceIP.IsValid() || !bytes.Equal(got.Body, r.Body) || !got.ReplayedAt.IsZero() {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	if err := s.Replay(t.Context(), r.ID, callback("replayed")); err != nil {
+	if err := s.Replay(t.Context(), r.ID, storetest.Callback("replayed")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Replay(t.Context(), r.ID, callback("again")); !errors.Is(err, store.ErrNotFound) {
+	if err := s.Replay(t.Context(), r.ID, storetest.Callback("again")); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a second replay: %v, want ErrNotFound", err)
 	}
 	list, err := s.ListRejected(t.Context(), 10)
 	if err != nil || len(list) != 1 || list[0].ReplayedAt.IsZero() {
 		t.Errorf("list: %+v, %v", list, err)
 	}
-	if n := scalar[int64](t, s, `SELECT count(*) FROM jumio.callbacks`); n != 1 {
+	if n := storetest.Scalar[int64](t, s, `SELECT count(*) FROM jumio.callbacks`); n != 1 {
 		t.Errorf("%d callbacks after the replay, want 1", n)
 	}
 	if _, err := s.GetRejected(t.Context(), uuid.New()); !errors.Is(err, store.ErrNotFound) {
@@ -110,36 +70,11 @@ func TestRejected(t *testing.T) {
 	}
 }
 
-func TestAddressesAreRemembered(t *testing.T) {
-	s := storetest.New(t)
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	a := store.AllowlistAddress{Host: "callback.jumio.com", Addr: netip.MustParseAddr("192.0.2.1"), LastSeen: now}
-	b := store.AllowlistAddress{Host: "callback.jumio.com", Addr: netip.MustParseAddr("2001:db8::1"), LastSeen: now, MissingSince: now}
-	if err := s.SaveAddresses(t.Context(), []store.AllowlistAddress{a, b}); err != nil {
-		t.Fatal(err)
-	}
-	older := a
-	older.LastSeen, older.MissingSince = now.Add(-time.Hour), now
-	b.LastSeen, b.MissingSince = now.Add(time.Minute), time.Time{}
-	if err := s.SaveAddresses(t.Context(), []store.AllowlistAddress{older, b}); err != nil {
-		t.Fatal(err)
-	}
-	got, err := s.LoadAddresses(t.Context(), []string{"callback.jumio.com"})
-	if err != nil || len(got) != 2 {
-		t.Fatalf("got %v, %v", got, err)
-	}
-	for _, g := range got {
-		if !g.MissingSince.IsZero() {
-			t.Errorf("%v: missing since %v, want the later sighting to hold", g.Addr, g.MissingSince)
-		}
-	}
-}
-
 // No text of an error may quote a row.
 func TestErrorsHoldNoValues(t *testing.T) {
 	s := storetest.New(t)
-	c := callback("secret-workflow")
-	mustInsert(t, s, c)
+	c := storetest.Callback("secret-workflow")
+	storetest.Insert(t, s, c)
 	c.Body = []byte("SECRET-MARK")
 	err := s.InsertCallback(t.Context(), c)
 	if err == nil || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), c.ID.String()) {
@@ -167,7 +102,7 @@ func TestMigrateDownAndUpAgain(t *testing.T) {
 	if err := s.CheckSchema(t.Context()); err == nil || !strings.Contains(err.Error(), "callbackd migrate up") {
 		t.Errorf("check of an empty schema: %v", err)
 	}
-	left := query(t, s, `SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+	left := storetest.Query(t, s, `SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 		WHERE nspname IN ('callbackd', 'jumio') AND relname NOT LIKE 'schema_migrations%'`)
 	if len(left) != 0 {
 		t.Errorf("left behind: %v", left)
@@ -178,7 +113,7 @@ func TestMigrateDownAndUpAgain(t *testing.T) {
 	if err := s.CheckSchema(t.Context()); err != nil {
 		t.Error(err)
 	}
-	mustInsert(t, s, callback("w"))
+	storetest.Insert(t, s, storetest.Callback("w"))
 }
 
 func TestRequiredVersionIsTheLatestMigration(t *testing.T) {
@@ -209,7 +144,7 @@ func TestMigrateConcurrently(t *testing.T) {
 
 func TestEveryViewAndColumnHasAComment(t *testing.T) {
 	s := storetest.New(t)
-	missing := query(t, s, `
+	missing := storetest.Query(t, s, `
 		SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relnamespace = 'jumio'::regnamespace AND c.relkind = 'v' AND a.attnum >= 0
 			AND col_description(c.oid, a.attnum) IS NULL
@@ -223,7 +158,7 @@ func TestEveryViewAndColumnHasAComment(t *testing.T) {
 func TestRoleReader(t *testing.T) {
 	dsn := storetest.NewMigrated(t)
 	s := storetest.Open(t, dsn)
-	seedDetails(t, s, "w", `{"createdAt":"2021-03-12T15:47:17.234Z","capabilities":{"extraction":[{"data":{"dateOfBirth":"1990-01-01"}}]}}`)
+	storetest.SeedDetails(t, s, "w", `{"createdAt":"2021-03-12T15:47:17.234Z","capabilities":{"extraction":[{"data":{"dateOfBirth":"1990-01-01"}}]}}`)
 	reader := storetest.Open(t, storetest.AsMember(t, dsn, "jumio_reader"))
 	for _, view := range []string{"callbacks", "workflow_executions", "capabilities", "extracted_documents", "images", "rejected_callbacks", "events"} {
 		if _, err := reader.Pool().Exec(t.Context(), `SELECT * FROM jumio.`+view); err != nil {
@@ -250,11 +185,11 @@ func TestRoleReceiver(t *testing.T) {
 	if err := r.Ready(t.Context()); err != nil {
 		t.Errorf("ready: %v", err)
 	}
-	mustInsert(t, r, callback("w"))
-	if err := r.InsertRejected(t.Context(), &store.Rejected{ID: uuid.New(), ReceivedAt: time.Now(), Reason: "x"}); err != nil {
+	storetest.Insert(t, r, storetest.Callback("w"))
+	if err := r.InsertRejected(t.Context(), &callback.Rejected{ID: uuid.New(), ReceivedAt: time.Now(), Reason: "x"}); err != nil {
 		t.Errorf("keep a rejected callback: %v", err)
 	}
-	addresses := []store.AllowlistAddress{{Host: "h", Addr: netip.MustParseAddr("192.0.2.1"), LastSeen: time.Now()}}
+	addresses := []receiving.Address{{Host: "h", Addr: netip.MustParseAddr("192.0.2.1"), LastSeen: time.Now()}}
 	for range 2 {
 		if err := r.SaveAddresses(t.Context(), addresses); err != nil {
 			t.Errorf("remember addresses: %v", err)
@@ -276,43 +211,21 @@ func TestRoleReceiver(t *testing.T) {
 	}
 }
 
-// seedDetails stores details the way a retrieval does.
-func seedDetails(t *testing.T, s *store.Store, id, details string) {
-	t.Helper()
-	l := claim(t, s, id)
-	finish(t, s, l, store.Outcome{State: store.Retrieved, Details: []byte(details)})
-}
-
-// claim makes a pending workflow execution and takes its lease.
-func claim(t *testing.T, s *store.Store, id string) *store.Lease {
-	t.Helper()
-	l := claimable(t, s, id)
-	if _, err := s.ClaimRetrieval(t.Context(), l, time.Minute); err != nil {
-		t.Fatalf("claim: %v", err)
-	}
-	return l
-}
-
-// claimable begins a retrieval without taking its lease.
-func claimable(t *testing.T, s *store.Store, id string) *store.Lease {
-	t.Helper()
-	l := &store.Lease{Retrieval: store.Retrieval{WorkflowExecutionID: id}, Token: uuid.New()}
-	if err := s.Pool().QueryRow(t.Context(), `
-		INSERT INTO callbackd.workflow_executions AS w (workflow_execution_id, retrieval_state, retrieval_generation)
-		VALUES ($1, 'pending', 1) ON CONFLICT (workflow_execution_id) DO UPDATE
-		SET retrieval_state = 'pending', retrieval_generation = w.retrieval_generation + 1, retrieval_attempts = 0 RETURNING retrieval_generation`, id).Scan(&l.Generation); err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func finish(t *testing.T, s *store.Store, l *store.Lease, o store.Outcome) {
-	t.Helper()
-	if _, err := s.FinishAttempt(t.Context(), l, o, nil); err != nil {
-		t.Fatalf("finish: %v", err)
-	}
-}
-
-func image(content string) *store.Image {
-	return &store.Image{AccountID: "a", Category: "ID", ContentType: "image/jpeg", SHA256: sha256.Sum256([]byte(content)), Width: 8, Height: 5, Data: []byte(content)}
+func TestListenIsWoken(t *testing.T) {
+	s := storetest.New(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	inbox, jobs := make(chan struct{}, 100), make(chan struct{}, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Listen(ctx, func() { inbox <- struct{}{} }, func() { jobs <- struct{}{} })
+	}()
+	<-inbox // it listens now
+	<-jobs
+	storetest.Insert(t, s, storetest.Callback("w"))
+	<-inbox
+	s.Wake(store.Jobs)
+	<-jobs
+	cancel()
+	<-done
 }

@@ -17,8 +17,8 @@ func TestViewsInParallelPlans(t *testing.T) {
 	s := storetest.New(t)
 	for i, day := range []string{"1990-01-01", "2023-02-31", "2024-02-29", "today", "0000-01-01", "1990-13-01", "1990-00-10"} {
 		id := fmt.Sprintf("w%d", i)
-		mustInsert(t, s, callback(id))
-		seedDetails(t, s, id, `{"createdAt": "`+day+`T15:47:17.234Z", "startedAt": "2021-03-12T24:47:17Z", "completedAt": "2021-03-12T15:47:60+16:00",
+		storetest.Insert(t, s, storetest.Callback(id))
+		storetest.SeedDetails(t, s, id, `{"createdAt": "`+day+`T15:47:17.234Z", "startedAt": "2021-03-12T24:47:17Z", "completedAt": "2021-03-12T15:47:60+16:00",
 			"capabilities": {"extraction": [{"data": {"dateOfBirth": "`+day+`", "expiryDate": "`+day+`", "issuingDate": "`+day+`"}}]}}`)
 	}
 	conn, err := s.Pool().Acquire(t.Context())
@@ -89,12 +89,12 @@ func TestDatesOfTheViews(t *testing.T) {
 		"2021-03-12T24:00:00Z": {}, "2021-03-12T15:60:00Z": {}, "2021-03-12T15:47:17+16:00": {}, "2021-03-12T15:47:17+01:60": {},
 		"2021-03-12T15:47:17": {}, "2021-03-12 15:47:17Z": {}, "2021-03-12T15:47:17 UTC": {},
 	} {
-		got := query(t, s, fmt.Sprintf(`SELECT callbackd.to_date_or_null(v)::text, callbackd.to_timestamptz_or_null(v)::text FROM to_jsonb($t$%s$t$::text) AS v`, text))
+		got := storetest.Query(t, s, fmt.Sprintf(`SELECT callbackd.to_date_or_null(v)::text, callbackd.to_timestamptz_or_null(v)::text FROM to_jsonb($t$%s$t$::text) AS v`, text))
 		if d := cmp.Diff([][]any{want[:]}, got); d != "" {
 			t.Errorf("%q (-want +got):\n%s", text, d)
 		}
 	}
-	if got := query(t, s, `SELECT count(*) FROM (VALUES ('null'::jsonb), ('5'), ('true'), ('{}'), ('[1]'), (NULL)) AS n (v)
+	if got := storetest.Query(t, s, `SELECT count(*) FROM (VALUES ('null'::jsonb), ('5'), ('true'), ('{}'), ('[1]'), (NULL)) AS n (v)
 		WHERE callbackd.to_date_or_null(v) IS NULL AND callbackd.to_timestamptz_or_null(v) IS NULL`)[0][0]; got != int64(6) {
 		t.Errorf("%v of 6 odd types are NULL", got)
 	}

@@ -9,28 +9,31 @@ import (
 	"go.uber.org/zap"
 )
 
-// The channels of the notifications. Anybody may send on them, so they are hints
-// to look now, and nothing else.
+// Channel is a channel of notifications. Any role may notify, so a notification is only
+// a hint to look now.
+type Channel string
+
+// The channels.
 const (
-	inboxChannel  = "callbackd_inbox" // there are callbacks to promote
-	jobsChannel   = "callbackd_jobs"  // there are retrievals to make
-	eventsChannel = "jumio_events"    // public; the payload is a workflow execution's id
+	Inbox Channel = "callbackd_inbox" // callbacks to promote
+	Jobs  Channel = "callbackd_jobs"  // retrievals to make
+
+	eventsChannel Channel = "jumio_events" // public; the payload is a workflow execution's id
 )
 
 const (
-	// A burst of batches is one notification; the promoter takes what is there.
+	// wakeInterval merges a burst of batches into one notification.
 	wakeInterval = 20 * time.Millisecond
-	// lastWake bounds the notifications of what was done before a stop.
+	// lastWake bounds the last notifications at a stop.
 	lastWake = time.Second
-	// mostAnnounced bounds what waits to be announced while the database is slow.
+	// mostAnnounced bounds the announcements that wait for a slow database.
 	mostAnnounced = 10_000
 )
 
-// waker sends the notifications apart from the transactions that they tell of. A
-// transaction with a NOTIFY holds a lock of the whole cluster through its commit,
-// which would make the writers wait for each other's fsync; and it fails when
-// listeners that do not read have let the cluster's queue fill. A notification
-// that is lost costs only the wait for a poll.
+// waker sends notifications outside the transactions that they announce. A transaction
+// with a NOTIFY holds a cluster-wide lock through its commit, so writers would wait for
+// each other's fsync, and it fails once listeners that do not read have let the
+// cluster's queue fill. A lost notification costs only the wait for the next poll.
 type waker struct {
 	pool   *pgxpool.Pool
 	log    *zap.Logger
@@ -42,7 +45,10 @@ type waker struct {
 	ready map[notification]struct{}
 }
 
-type notification struct{ channel, payload string }
+type notification struct {
+	channel Channel
+	payload string
+}
 
 func startWaker(pool *pgxpool.Pool, log *zap.Logger) *waker {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -69,12 +75,11 @@ func (w *waker) run(ctx context.Context) {
 	}
 }
 
-// send sends what is ready.
 func (w *waker) send(ctx context.Context) {
 	w.mu.Lock()
 	channels, payloads := make([]string, 0, len(w.ready)), make([]string, 0, len(w.ready))
 	for n := range w.ready {
-		channels, payloads = append(channels, n.channel), append(payloads, n.payload)
+		channels, payloads = append(channels, string(n.channel)), append(payloads, n.payload)
 	}
 	clear(w.ready)
 	w.mu.Unlock()
@@ -83,24 +88,20 @@ func (w *waker) send(ctx context.Context) {
 	}
 	_, err := w.pool.Exec(ctx, `SELECT pg_notify(n.channel, n.payload) FROM unnest($1::text[], $2::text[]) AS n (channel, payload)`, channels, payloads)
 	if err != nil && ctx.Err() == nil {
-		w.log.Debug("could not notify; who listens finds out by polling", zap.Error(translate("notify", err)))
+		w.log.Debug("could not notify; listeners will poll", zap.Error(Translate("notify", err)))
 	}
 }
 
-// wake tells the promoters that there are callbacks.
-func (w *waker) wake() { w.add(notification{channel: inboxChannel}) }
+// Wake notifies the promoters (Inbox) or the workers (Jobs) of all instances.
+func (db *DB) Wake(c Channel) { db.waker.add(notification{channel: c}) }
 
-// announce tells the consumers of events that are committed, and the workers of
-// jobs.
-func (w *waker) announce(events []Event, jobs bool) {
-	list := make([]notification, 0, len(events)+1)
-	if jobs {
-		list = append(list, notification{channel: jobsChannel})
+// Announce notifies consumers of committed events of these workflow executions.
+func (db *DB) Announce(workflowExecutionIDs []string) {
+	list := make([]notification, len(workflowExecutionIDs))
+	for i, id := range workflowExecutionIDs {
+		list[i] = notification{eventsChannel, id}
 	}
-	for _, e := range events {
-		list = append(list, notification{eventsChannel, e.WorkflowExecutionID})
-	}
-	w.add(list...)
+	db.waker.add(list...)
 }
 
 func (w *waker) add(list ...notification) {
@@ -125,30 +126,29 @@ func (w *waker) stop() {
 	w.done.Wait()
 }
 
-// Listen calls inbox after each notification of new callbacks, and jobs after
-// each of new retrievals, until ctx ends or the connection is lost, whose error it
-// returns. It holds a connection.
-func (s *Store) Listen(ctx context.Context, inbox, jobs func()) error {
-	conn, err := s.pool.Acquire(ctx)
+// Listen calls inbox or jobs at once and after each notification on that channel. It
+// holds a connection until ctx ends or the connection is lost, and returns the error.
+func (db *DB) Listen(ctx context.Context, inbox, jobs func()) error {
+	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
-		return translate("listen for callbacks", err)
+		return Translate("listen for callbacks", err)
 	}
-	// The session's LISTEN must not go back into the pool with the connection.
+	// A connection that listens must not go back into the pool.
 	raw := conn.Hijack()
 	defer func() { _ = raw.Close(context.WithoutCancel(ctx)) }()
-	for _, channel := range []string{inboxChannel, jobsChannel} {
-		if _, err := raw.Exec(ctx, "LISTEN "+channel); err != nil {
-			return translate("listen for callbacks", err)
+	for _, channel := range []Channel{Inbox, Jobs} {
+		if _, err := raw.Exec(ctx, "LISTEN "+string(channel)); err != nil {
+			return Translate("listen for callbacks", err)
 		}
 	}
-	inbox() // what came before the LISTEN was not heard
+	inbox() // for notifications before the LISTEN
 	jobs()
 	for {
 		n, err := raw.WaitForNotification(ctx)
 		switch {
 		case err != nil:
-			return translate("wait for callbacks", err)
-		case n.Channel == inboxChannel:
+			return Translate("wait for callbacks", err)
+		case n.Channel == string(Inbox):
 			inbox()
 		default:
 			jobs()

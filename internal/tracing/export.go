@@ -7,36 +7,36 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-	"google.golang.org/grpc/status"
 )
 
 // Exporter says where the spans go.
 type Exporter struct {
-	// Endpoint is a complete URL; of one for gRPC only scheme and host count.
+	// Endpoint is a complete URL.
 	Endpoint string
-	// Protocol is http/protobuf, http/json or grpc (OTEL_EXPORTER_OTLP_PROTOCOL).
-	Protocol string
 	// Headers go with each export. Secrets.
 	Headers map[string]string
-	// Timeout bounds one export.
+	// Timeout bounds one export, with its repetitions.
 	Timeout time.Duration
 }
 
-// failureLines is how often a failing export is logged.
-const failureLines = time.Minute
+const (
+	// failureLines is how often a failing export is logged.
+	failureLines = time.Minute
+	// The outcomes of callbackd_trace_spans_total.
+	spansExported = "exported"
+	spansFailed   = "failed"
+)
 
-// exporter counts what the one below it sends, and logs what it cannot.
+// exporter counts the spans that the one below it sends or fails to send, and
+// logs the failures.
 type exporter struct {
 	sdktrace.SpanExporter
 	log   *zap.Logger
@@ -74,30 +74,8 @@ func newExporter(ctx context.Context, o Options) (*exporter, error) {
 	return e, nil
 }
 
-// The outcomes of callbackd_trace_spans_total.
-const (
-	spansExported = "exported"
-	spansFailed   = "failed"
-)
-
-func newClient(o Exporter) (otlptrace.Client, error) {
-	switch o.Protocol {
-	case "http/protobuf", "http/json":
-		encoding := otlptracehttp.EncodingProtobuf
-		if o.Protocol == "http/json" {
-			encoding = otlptracehttp.EncodingJSON
-		}
-		return otlptracehttp.NewClient(otlptracehttp.WithEndpointURL(o.Endpoint), otlptracehttp.WithEncoding(encoding),
-			otlptracehttp.WithHeaders(o.Headers), otlptracehttp.WithTimeout(o.Timeout)), nil
-	case "grpc":
-		return otlptracegrpc.NewClient(otlptracegrpc.WithEndpointURL(o.Endpoint),
-			otlptracegrpc.WithHeaders(o.Headers), otlptracegrpc.WithTimeout(o.Timeout)), nil
-	}
-	return nil, fmt.Errorf("tracing: no protocol is named %q", o.Protocol)
-}
-
-// ExportSpans implements sdktrace.SpanExporter. It keeps its errors to itself:
-// the SDK would only log each of them, with all that the collector said.
+// ExportSpans implements sdktrace.SpanExporter. It returns no error: the SDK would
+// log each one, with all that the collector said.
 func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -118,19 +96,19 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	return nil
 }
 
-// answered finds the status in the HTTP exporter's error, which has no other form.
-var answered = regexp.MustCompile(`^(?:traces export: )?failed to send to \S+: (\d{3}) `)
-
-// safeText says what is known of an error without a text of others: the whole
-// may hold what the collector answered.
+// safeText says what went wrong in our own words, because the error's text may
+// hold what the collector answered.
 func safeText(err error) string {
 	var (
-		dnsErr  *net.DNSError
-		opErr   *net.OpError
-		certErr *tls.CertificateVerificationError
-		netErr  net.Error
+		answered collectorError
+		dnsErr   *net.DNSError
+		opErr    *net.OpError
+		certErr  *tls.CertificateVerificationError
+		netErr   net.Error
 	)
 	switch {
+	case errors.As(err, &answered):
+		return answered.Error()
 	case errors.As(err, &certErr):
 		return certErr.Error()
 	case errors.As(err, &dnsErr):
@@ -143,12 +121,6 @@ func safeText(err error) string {
 		return "given up"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return "the connection broke"
-	}
-	if match := answered.FindStringSubmatch(err.Error()); match != nil {
-		return "the collector answered " + match[1]
-	}
-	if s, ok := status.FromError(err); ok {
-		return "the collector answered " + s.Code().String()
 	}
 	return fmt.Sprintf("the export failed (%T)", err)
 }

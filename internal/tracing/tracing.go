@@ -1,11 +1,9 @@
 // Package tracing sends to an OpenTelemetry collector what happens to workflow
 // executions, each of them one trace.
 //
-// It owns the SDK, the exporters and the ids. What a span is called and what it
-// says is the rooms' own business. It refuses to believe a trace context that
-// comes from outside, to wait for a collector, and to show a header or a
-// collector's words in a log. Without tracing there is nothing of it: a nil
-// [Tracer] makes no spans and starts nothing.
+// It owns the SDK, the exporter and the ids; the rooms name their spans. It never
+// trusts a trace context from outside, waits for a collector, or logs a header or
+// a collector's words. A nil [Tracer] is one that is off.
 package tracing
 
 import (
@@ -47,8 +45,8 @@ type Options struct {
 	Registerer         prometheus.Registerer
 }
 
-// Tracer makes the spans. It is safe for concurrent use. A nil Tracer is one
-// that is off; who asks it for a span looks for that first.
+// Tracer makes the spans. It is safe for concurrent use. Check for nil, which is
+// off, before asking for a span.
 type Tracer struct {
 	trace.Tracer
 	provider *sdktrace.TracerProvider
@@ -58,8 +56,8 @@ type Tracer struct {
 	stopErr  error
 }
 
-// New sets tracing up. It makes no connection; a collector that is away is
-// noticed, and logged, when there is something to send.
+// New makes no connection: an unreachable collector is logged when there is
+// something to send.
 func New(ctx context.Context, o Options) (*Tracer, error) {
 	sampler, err := newSampler(o.Sampler, o.SampleRatio)
 	if err != nil {
@@ -85,8 +83,7 @@ func New(ctx context.Context, o Options) (*Tracer, error) {
 	}, nil
 }
 
-// setHandlers leads what the SDK says outside of an export to the log. It says
-// little: all that callbackd reads of the environment has been checked before.
+// setHandlers sends what the SDK says outside of an export to the log.
 func setHandlers(log *zap.Logger) {
 	quieter := log.WithOptions(zap.IncreaseLevel(zapcore.WarnLevel), zap.WithCaller(false))
 	otel.SetLogger(logr.FromSlogHandler(zapslog.NewHandler(quieter.Core(), zapslog.WithName("opentelemetry"))))
@@ -95,28 +92,23 @@ func setHandlers(log *zap.Logger) {
 	}))
 }
 
-// newSampler makes a sampler that decides by the trace's id, and so alike on
-// every instance. With parentbased_, a promotion's decision also holds for the
-// retrievals that come of it.
+// newSampler makes a sampler that decides by the trace's id, so every instance
+// decides alike. With parentbased_, retrievals follow their promotion's decision.
 func newSampler(name string, ratio float64) (sdktrace.Sampler, error) {
-	var root sdktrace.Sampler
-	switch name {
-	case "always_on", "parentbased_always_on":
-		root = sdktrace.AlwaysSample()
-	case "always_off", "parentbased_always_off":
-		root = sdktrace.NeverSample()
-	case "traceidratio", "parentbased_traceidratio":
-		root = sdktrace.TraceIDRatioBased(ratio)
-	default:
+	rootName, parentBased := strings.CutPrefix(name, "parentbased_")
+	root := map[string]sdktrace.Sampler{
+		"always_on": sdktrace.AlwaysSample(), "always_off": sdktrace.NeverSample(), "traceidratio": sdktrace.TraceIDRatioBased(ratio),
+	}[rootName]
+	switch {
+	case root == nil:
 		return nil, fmt.Errorf("tracing: no sampler is named %q", name)
-	}
-	if strings.HasPrefix(name, "parentbased_") {
+	case parentBased:
 		return sdktrace.ParentBased(root), nil
 	}
 	return root, nil
 }
 
-// describe is the resource: which process the spans are of.
+// describe says which process the spans come from.
 func describe(ctx context.Context, o Options) (*resource.Resource, error) {
 	var attributes []attribute.KeyValue
 	for name, value := range o.ResourceAttributes {
@@ -130,8 +122,8 @@ func describe(ctx context.Context, o Options) (*resource.Resource, error) {
 	return r, nil
 }
 
-// Shutdown sends the spans that have ended, until ctx ends at the latest. What
-// cannot be sent until then is lost. Only the first call does anything.
+// Shutdown sends the ended spans until ctx ends; the rest is lost. Only the first
+// call does anything.
 func (t *Tracer) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -143,8 +135,7 @@ func (t *Tracer) Shutdown(ctx context.Context) error {
 	return t.stopErr
 }
 
-// API is the tracer for those who know OpenTelemetry's API only; one that does
-// nothing when tracing is off.
+// API is the tracer as OpenTelemetry's API has it; a no-op when tracing is off.
 func (t *Tracer) API() trace.Tracer {
 	if t == nil {
 		return noop.NewTracerProvider().Tracer("")
@@ -152,7 +143,7 @@ func (t *Tracer) API() trace.Tracer {
 	return t.Tracer
 }
 
-// Sampled tells whether the spans of a workflow execution's trace are sent.
+// Sampled reports whether the spans of a workflow execution's trace are sent.
 func (t *Tracer) Sampled(workflowExecutionID string) bool {
 	return t != nil && t.sampled(TraceID(workflowExecutionID))
 }
@@ -163,8 +154,8 @@ func (t *Tracer) sampled(id trace.TraceID) bool {
 	}).Decision == sdktrace.RecordAndSample
 }
 
-// LogID is the field trace_id of a log line about a workflow execution; it is
-// skipped when there is no such trace to be found.
+// LogID is the field trace_id of a log line about a workflow execution, skipped
+// when its trace is not sent.
 func (t *Tracer) LogID(workflowExecutionID string) zap.Field {
 	if t == nil {
 		return zap.Skip()
@@ -182,7 +173,7 @@ func (t *Tracer) StartReceived(ctx context.Context, workflowExecutionID string, 
 	return t.startRoot(ctx, rootIDs{TraceID(workflowExecutionID), spanID(callbackID)}, name, o...)
 }
 
-// StartRoot starts a span of a workflow execution's trace whose cause is not known.
+// StartRoot starts a span of a workflow execution's trace without a known cause.
 func (t *Tracer) StartRoot(ctx context.Context, workflowExecutionID, name string, o ...trace.SpanStartOption) (context.Context, trace.Span) {
 	return t.startRoot(ctx, rootIDs{trace: TraceID(workflowExecutionID)}, name, o...)
 }
@@ -191,9 +182,8 @@ func (t *Tracer) startRoot(ctx context.Context, ids rootIDs, name string, o ...t
 	return t.Start(context.WithValue(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), rootIDsKey{}, ids), name, o...)
 }
 
-// Received is the span of a received callback as its receiver, another process
-// perhaps, has made it. It counts as sampled only if it is by this process's
-// sampler, which decides alike.
+// Received is the span that the callback's receiver made, perhaps another process.
+// This process's sampler, which decides alike, says whether it is sampled.
 func (t *Tracer) Received(workflowExecutionID string, callbackID uuid.UUID) trace.SpanContext {
 	c := trace.SpanContextConfig{TraceID: TraceID(workflowExecutionID), SpanID: spanID(callbackID), Remote: true}
 	if t.sampled(c.TraceID) {
@@ -202,16 +192,15 @@ func (t *Tracer) Received(workflowExecutionID string, callbackID uuid.UUID) trac
 	return trace.NewSpanContext(c)
 }
 
-// Traceparent is a span's context in W3C Trace Context's form (section 3.2).
+// Traceparent is a span's context as W3C Trace Context writes it (section 3.2).
 func Traceparent(span trace.SpanContext) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(trace.ContextWithSpanContext(context.Background(), span), carrier)
 	return carrier["traceparent"]
 }
 
-// StartChild starts a span below the one that traceparent names. Where that is
-// none, or not of the workflow execution's trace, the span is a root of the
-// right one.
+// StartChild starts a span below the one that traceparent names. If traceparent is
+// invalid or of another trace, the span is a root of the workflow execution's.
 func (t *Tracer) StartChild(ctx context.Context, workflowExecutionID, traceparent, name string, o ...trace.SpanStartOption) (context.Context, trace.Span) {
 	carrier := propagation.MapCarrier{"traceparent": traceparent}
 	parent := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))

@@ -32,7 +32,7 @@ var callbackID = uuid.MustParse("0199a0b1-c2d3-7e4f-8a5b-6c7d8e9f0a1b")
 // options are those of a tracer that sends everything to a collector.
 func options(endpoint string) Options {
 	return Options{
-		Exporter: Exporter{Endpoint: endpoint, Protocol: "http/protobuf", Timeout: 10 * time.Second},
+		Exporter: Exporter{Endpoint: endpoint, Timeout: 10 * time.Second},
 		Sampler:  "parentbased_always_on", Version: "v1.2.3", ResourceAttributes: map[string]string{"service.name": "kyc", "team": "x"},
 		Log: zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	}
@@ -57,82 +57,55 @@ func flush(t *testing.T, tracer *Tracer) {
 	}
 }
 
-// TestExport: over each protocol the spans arrive with their ids, the headers
-// and what is known of the process.
+// TestExport: the spans arrive with their ids, the headers and what is known of
+// the process.
 func TestExport(t *testing.T) {
-	for protocol, start := range map[string]func(testing.TB) *tracetest.Collector{
-		"http/protobuf": tracetest.Start, "grpc": tracetest.StartGRPC,
-	} {
-		t.Run(protocol, func(t *testing.T) {
-			collector := start(t)
-			o := options(collector.URL + "/v1/traces")
-			o.Protocol, o.Headers = protocol, map[string]string{"Api-Key": "k"}
-			tracer := newTracer(t, o)
-
-			ctx, received := tracer.StartReceived(t.Context(), "w", callbackID, "receive", trace.WithSpanKind(trace.SpanKindServer))
-			_, inner := tracer.Start(ctx, "inner")
-			inner.End()
-			received.End()
-			parent := trace.ContextWithRemoteSpanContext(t.Context(), tracer.Received("w", callbackID))
-			_, promoted := tracer.Start(parent, "promote")
-			promoted.End()
-			_, retrieved := tracer.StartChild(t.Context(), "w", Traceparent(promoted.SpanContext()), "retrieve")
-			retrieved.End()
-			_, again := tracer.StartRoot(ctx, "w", "again")
-			again.End()
-			flush(t, tracer)
-
-			const receivedID = "8a5b6c7d8e9f0a1b"
-			want := map[string]string{
-				"receive": "", "inner": receivedID, "promote": receivedID, "retrieve": promoted.SpanContext().SpanID().String(), "again": "",
-			}
-			got := map[string]string{}
-			for _, s := range collector.Spans() {
-				got[s.Name] = s.Parent
-				if s.TraceID != TraceID("w").String() {
-					t.Errorf("%s is in trace %s", s.Name, s.TraceID)
-				}
-				if (s.Name == "receive") != (s.SpanID == receivedID) {
-					t.Errorf("%s has the id %s", s.Name, s.SpanID)
-				}
-				for name, value := range map[string]string{"service.name": "kyc", "service.version": "v1.2.3", "team": "x", "telemetry.sdk.language": "go"} {
-					if s.Resource[name] != value {
-						t.Errorf("resource %s is %q, want %q", name, s.Resource[name], value)
-					}
-				}
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("parents (-want +got):\n%s", diff)
-			}
-			paths, header, _ := collector.Requests()
-			if header.Get("Api-Key") != "k" {
-				t.Errorf("the headers are not sent: %v", header)
-			}
-			if protocol != "grpc" && !cmp.Equal(paths, []string{"POST /v1/traces"}) {
-				t.Errorf("sent to %q", paths)
-			}
-		})
-	}
-}
-
-// TestExportJSON: http/json is JSON.
-func TestExportJSON(t *testing.T) {
-	bodies := make(chan string, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body := new(strings.Builder)
-		_, _ = fmt.Fprint(body, r.Header.Get("Content-Type"), " ")
-		_ = r.Write(body)
-		bodies <- body.String()
-	}))
-	defer server.Close()
-	o := options(server.URL)
-	o.Protocol = "http/json"
+	collector := tracetest.Start(t)
+	o := options(collector.URL + "/v1/traces")
+	o.Headers = map[string]string{"Api-Key": "k"}
 	tracer := newTracer(t, o)
-	_, span := tracer.StartRoot(t.Context(), "w", "x")
-	span.End()
+
+	ctx, received := tracer.StartReceived(t.Context(), "w", callbackID, "receive", trace.WithSpanKind(trace.SpanKindServer))
+	_, inner := tracer.Start(ctx, "inner")
+	inner.End()
+	received.End()
+	parent := trace.ContextWithRemoteSpanContext(t.Context(), tracer.Received("w", callbackID))
+	_, promoted := tracer.Start(parent, "promote")
+	promoted.End()
+	_, retrieved := tracer.StartChild(t.Context(), "w", Traceparent(promoted.SpanContext()), "retrieve")
+	retrieved.End()
+	_, again := tracer.StartRoot(ctx, "w", "again")
+	again.End()
 	flush(t, tracer)
-	if body := <-bodies; !strings.HasPrefix(body, "application/json ") || !strings.Contains(body, `"`+strings.ToUpper(TraceID("w").String())+`"`) {
-		t.Errorf("sent %s", body)
+
+	const receivedID = "8a5b6c7d8e9f0a1b"
+	want := map[string]string{
+		"receive": "", "inner": receivedID, "promote": receivedID, "retrieve": promoted.SpanContext().SpanID().String(), "again": "",
+	}
+	got := map[string]string{}
+	for _, s := range collector.Spans() {
+		got[s.Name] = s.Parent
+		if s.TraceID != TraceID("w").String() {
+			t.Errorf("%s is in trace %s", s.Name, s.TraceID)
+		}
+		if (s.Name == "receive") != (s.SpanID == receivedID) {
+			t.Errorf("%s has the id %s", s.Name, s.SpanID)
+		}
+		for name, value := range map[string]string{"service.name": "kyc", "service.version": "v1.2.3", "team": "x", "telemetry.sdk.language": "go"} {
+			if s.Resource[name] != value {
+				t.Errorf("resource %s is %q, want %q", name, s.Resource[name], value)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("parents (-want +got):\n%s", diff)
+	}
+	_, last := collector.Requests()
+	if last.Header.Get("Api-Key") != "k" {
+		t.Errorf("the headers are not sent: %v", last.Header)
+	}
+	if last.Method != http.MethodPost || last.URL.Path != "/v1/traces" {
+		t.Errorf("sent to %s %s", last.Method, last.URL.Path)
 	}
 }
 
@@ -219,10 +192,10 @@ func TestStartChild(t *testing.T) {
 	}
 }
 
-// TestFailingExport: a collector that refuses or is away costs spans and a line
+// TestFailingExport: a collector that rejects or is away costs spans and a line
 // a minute, which tells nothing of what it said.
 func TestFailingExport(t *testing.T) {
-	refusing := tracetest.Start(t)
+	rejecting := tracetest.Start(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -230,22 +203,21 @@ func TestFailingExport(t *testing.T) {
 	_ = closed.Close()
 	away := "http://" + closed.Addr().String()
 	for name, test := range map[string]struct {
-		protocol, endpoint string
-		status             int
-		want               string
+		endpoint string
+		status   int
+		want     string
 	}{
-		"refused":        {"http/protobuf", refusing.URL + "/in", http.StatusUnauthorized, "the collector answered 401"},
-		"broken":         {"http/protobuf", refusing.URL, http.StatusInternalServerError, "the collector answered 500"},
-		"nobody":         {"http/protobuf", away, 0, "dial tcp " + closed.Addr().String() + ": connect: connection refused"},
-		"gRPC to HTTP":   {"grpc", refusing.URL, 0, "the collector answered Unavailable"},
-		"nobody on gRPC": {"grpc", away, 0, "the collector answered Unavailable"},
+		"rejected": {rejecting.URL + "/in", http.StatusUnauthorized, "the collector answered 401"},
+		"broken":   {rejecting.URL, http.StatusInternalServerError, "the collector answered 500"},
+		"busy":     {rejecting.URL, http.StatusServiceUnavailable, "the collector answered 503"},
+		"nobody":   {away, 0, "dial tcp " + closed.Addr().String() + ": connect: connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			refusing.Refuse(test.status, "SECRET")
+			rejecting.Reject(test.status, "SECRET")
 			core, logged := observer.New(zapcore.DebugLevel)
 			registry := prometheus.NewRegistry()
 			o := options(test.endpoint)
-			o.Protocol, o.Headers, o.Log, o.Registerer = test.protocol, map[string]string{"api-key": "SECRET"}, zap.New(core), registry
+			o.Headers, o.Log, o.Registerer = map[string]string{"api-key": "SECRET"}, zap.New(core), registry
 			o.Timeout = 500 * time.Millisecond
 			tracer := newTracer(t, o)
 			for range 3 {
@@ -367,8 +339,7 @@ func TestLogID(t *testing.T) {
 // TestWrongOptions is for what the configuration lets through by mistake.
 func TestWrongOptions(t *testing.T) {
 	for name, change := range map[string]func(*Options){
-		"protocol": func(o *Options) { o.Protocol = "zipkin" },
-		"sampler":  func(o *Options) { o.Sampler = "jaeger_remote" },
+		"sampler": func(o *Options) { o.Sampler = "jaeger_remote" },
 	} {
 		o := options("http://127.0.0.1:1")
 		o.ResourceAttributes = maps.Clone(o.ResourceAttributes)

@@ -1,6 +1,6 @@
 // Command findpostgres prints the directory of the PostgreSQL server programs,
-// or says how to get them and exits 1. The Makefile asks it, so that there is
-// one list of the places to look.
+// or says how to get them and exits 1. The Makefile runs it, so that there is one
+// list of places to look.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package storetest gives tests a real, migrated database of their own: on the
-// server that DATABASE_URL names, else on a private PostgreSQL cluster that
-// ends with the test's process.
+// Package storetest gives each test a real, migrated database: on the server that
+// DATABASE_URL names, else on a private PostgreSQL cluster that ends with the test
+// process.
 package storetest
 
 import (
@@ -22,14 +22,15 @@ import (
 
 	"callbackd/internal/pgserver"
 	"callbackd/internal/store"
+	"callbackd/internal/store/receiving"
+	"callbackd/internal/store/results"
 	"callbackd/migrations"
 )
 
-// owner is an ordinary role: no superuser, but it may make roles and databases.
+// owner is not a superuser, but may create roles and databases.
 const owner = "callbackd_test_owner"
 
-// cluster is kept from the garbage collector: the cluster ends when the last
-// reference to it does, at the latest with this process.
+// cluster keeps the private cluster from the garbage collector, which would end it.
 var cluster *pgserver.Server
 
 var server = sync.OnceValues(func() (string, error) {
@@ -43,37 +44,42 @@ var server = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	cluster = s
-	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
-	if err != nil {
-		return "", fmt.Errorf("connect to the private cluster: %w", err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
 	password := uuid.NewString()
-	if _, err := conn.Exec(ctx, "CREATE ROLE "+owner+" LOGIN CREATEROLE CREATEDB PASSWORD '"+password+"'"); err != nil {
+	if err := exec(s.DSN("postgres"), "CREATE ROLE "+owner+" LOGIN CREATEROLE CREATEDB PASSWORD '"+password+"'"); err != nil {
 		return "", fmt.Errorf("create the owner's role: %w", err)
 	}
 	return withUser(s.DSN("postgres"), url.UserPassword(owner, password)), nil
 })
 
-// NewDatabase makes an empty database, dropped with the test, and gives its DSN.
+// exec runs one statement on a connection of its own.
+func exec(dsn, sql string) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// NewDatabase creates an empty database, dropped after the test, and returns its DSN.
 func NewDatabase(tb testing.TB) string {
 	tb.Helper()
 	base, err := server()
 	if err != nil {
-		tb.Fatalf("a Postgres for the tests: %v", err)
+		tb.Fatalf("start a Postgres for the tests: %v", err)
 	}
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, base)
-	if err != nil {
-		tb.Fatalf("connect to the tests' Postgres: %v", err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
 	name := "callbackd_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+	if err := exec(base, "CREATE DATABASE "+name); err != nil {
 		tb.Fatalf("create a database: %v", err)
 	}
-	if cluster == nil { // a private cluster takes its databases with it
-		tb.Cleanup(func() { drop(tb, base, name) })
+	if cluster == nil { // a private cluster ends with its databases
+		tb.Cleanup(func() {
+			if err := exec(base, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+				tb.Errorf("drop database %s: %v", name, err)
+			}
+		})
 	}
 	u, err := url.Parse(base)
 	if err != nil {
@@ -83,20 +89,7 @@ func NewDatabase(tb testing.TB) string {
 	return u.String()
 }
 
-func drop(tb testing.TB, base, name string) {
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, base)
-	if err != nil {
-		tb.Errorf("connect to drop database %s: %v", name, err)
-		return
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	if _, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-		tb.Errorf("drop database %s: %v", name, err)
-	}
-}
-
-// Migrations are the embedded files, to which a test may add others.
+// Migrations returns the embedded files, to which a test may add.
 func Migrations(tb testing.TB) fstest.MapFS {
 	tb.Helper()
 	entries, err := fs.ReadDir(migrations.FS, ".")
@@ -114,67 +107,87 @@ func Migrations(tb testing.TB) fstest.MapFS {
 	return files
 }
 
-// NewMigrated makes a database with the current schema and gives its DSN.
+// NewMigrated creates a database with the current schema and returns its DSN.
 func NewMigrated(tb testing.TB) string {
 	tb.Helper()
 	dsn := NewDatabase(tb)
-	m, err := store.NewMigrator(context.Background(), store.MigratorOptions{DSN: dsn})
-	if err != nil {
-		tb.Fatalf("prepare the migrations: %v", err)
-	}
-	defer m.Close()
-	if err := m.Up(context.Background()); err != nil {
+	if err := store.MigrateUp(context.Background(), store.MigratorOptions{DSN: dsn}); err != nil {
 		tb.Fatalf("migrate: %v", err)
 	}
 	return dsn
 }
 
-// Open opens a store on dsn, closed with the test; change is made to its
-// options.
-func Open(tb testing.TB, dsn string, change ...func(*store.Options)) *store.Store {
+// Store is the whole store: the database and both halves.
+type Store struct {
+	*store.DB
+	*receivingHalf
+	*resultsHalf
+	// Registry holds its metrics.
+	Registry *prometheus.Registry
+}
+
+type (
+	receivingHalf = receiving.Store
+	resultsHalf   = results.Store
+)
+
+// InTx is results.Store.InTx.
+func (s *Store) InTx(ctx context.Context, doing string, f func(*results.Tx) error) error {
+	return s.resultsHalf.InTx(ctx, doing, f)
+}
+
+// Ready is store.DB.Ready.
+func (s *Store) Ready(ctx context.Context) error { return s.DB.Ready(ctx) }
+
+// Close closes the store before the end of the test.
+func (s *Store) Close() {
+	s.receivingHalf.Close()
+	s.DB.Close()
+}
+
+// Receiving returns the receivers' half.
+func (s *Store) Receiving() *receiving.Store { return s.receivingHalf }
+
+// Results returns the worker's half.
+func (s *Store) Results() *results.Store { return s.resultsHalf }
+
+// Timeout bounds how long storing a callback takes.
+const Timeout = 5 * time.Second
+
+// Open opens a store on dsn and closes it after the test. It logs to log, if given.
+func Open(tb testing.TB, dsn string, log ...*zap.Logger) *Store {
 	tb.Helper()
-	o := store.Options{
-		DSN: dsn, StoreTimeout: 5 * time.Second, Log: zap.NewNop(), Metrics: store.NewMetrics(prometheus.NewRegistry()),
-	}
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := store.Open(context.Background(), o)
+	return OpenWithTimeout(tb, dsn, Timeout, log...)
+}
+
+// OpenWithTimeout is Open with another Timeout.
+func OpenWithTimeout(tb testing.TB, dsn string, timeout time.Duration, log ...*zap.Logger) *Store {
+	tb.Helper()
+	reg := prometheus.NewRegistry()
+	db, err := store.Open(context.Background(), store.Options{DSN: dsn, Log: append(log, zap.NewNop())[0], Metrics: store.NewMetrics(reg)})
 	if err != nil {
 		tb.Fatalf("open the store: %v", err)
 	}
+	s := &Store{db, receiving.New(db, timeout, reg), results.New(db), reg}
 	tb.Cleanup(s.Close)
 	return s
 }
 
-// New opens a store on a migrated database of its own.
-func New(tb testing.TB) *store.Store {
+// New opens a store on a new, migrated database.
+func New(tb testing.TB) *Store {
 	tb.Helper()
 	return Open(tb, NewMigrated(tb))
 }
 
-// AsMember gives the DSN of a login role that is a member of role and nothing
-// else, as an operator would make it.
+// AsMember returns the DSN of a login role that is a member of role only, as an
+// operator would create it.
 func AsMember(tb testing.TB, dsn, role string) string {
 	tb.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		tb.Fatalf("connect: %v", err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
 	name, password := "callbackd_test_"+strings.ReplaceAll(uuid.NewString(), "-", ""), uuid.NewString()
-	if _, err := conn.Exec(ctx, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE %s", name, password, role)); err != nil {
+	if err := exec(dsn, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE %s", name, password, role)); err != nil {
 		tb.Fatalf("create a login role: %v", err)
 	}
-	tb.Cleanup(func() {
-		conn, err := pgx.Connect(ctx, dsn)
-		if err != nil {
-			return
-		}
-		defer func() { _ = conn.Close(ctx) }()
-		_, _ = conn.Exec(ctx, "DROP ROLE "+name)
-	})
+	tb.Cleanup(func() { _ = exec(dsn, "DROP ROLE "+name) })
 	return withUser(dsn, url.UserPassword(name, password))
 }
 
@@ -185,4 +198,21 @@ func withUser(dsn string, user *url.Userinfo) string {
 	}
 	u.User = user
 	return u.String()
+}
+
+// Eventually polls a condition that another goroutine or process will bring about, and
+// ends the test if it does not hold within a minute.
+func Eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			tb.Fatalf("waited a minute for: %s", what)
+		}
+	}
 }

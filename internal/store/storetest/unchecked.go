@@ -1,7 +1,7 @@
 package storetest
 
-// Unchecked is SQL that has callbackd.callbacks take rows with any values, as
-// before schema 5.
+// Unchecked is SQL that makes callbackd.callbacks accept any values, as before schema
+// version 5.
 const Unchecked = `CREATE OR REPLACE FUNCTION callbackd.queue_callbacks() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
 AS $$

@@ -1,15 +1,14 @@
 // Package tracetest is an OpenTelemetry collector for tests: a server of OTLP
-// over HTTP and over gRPC that keeps what it is sent, decoded and as it came.
+// over HTTP that keeps what it is sent, decoded and as it came.
 // It judges nothing.
 package tracetest
 
 import (
-	"context"
+	"bytes"
+	"compress/gzip"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,11 +17,8 @@ import (
 	"testing"
 	"time"
 
-	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -48,13 +44,13 @@ type Collector struct {
 	// URL is that of the HTTP listener, without a path.
 	URL string
 
-	mu       sync.Mutex
-	spans    []Span
-	raw      []byte
-	requests []http.Header
-	paths    []string
-	status   int // of the answers over HTTP; 0 for 200
-	answer   string
+	mu     sync.Mutex
+	spans  []Span
+	raw    []byte
+	count  int           // of requests
+	last   *http.Request // its body is closed
+	status int           // of the answers; 0 for 200
+	answer string
 }
 
 // Start starts a collector of OTLP over HTTP that lives as long as the test.
@@ -67,28 +63,9 @@ func Start(t testing.TB) *Collector {
 	return c
 }
 
-// StartGRPC is Start for OTLP over gRPC.
-func StartGRPC(t testing.TB) *Collector {
-	t.Helper()
-	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &Collector{URL: "http://" + socket.Addr().String()}
-	s := grpc.NewServer()
-	collectorpb.RegisterTraceServiceServer(s, &service{collector: c})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(socket) // ends with Stop
-	}()
-	t.Cleanup(func() { s.Stop(); <-done })
-	return c
-}
-
-// Refuse makes the collector answer over HTTP with a status and a text, and keep
-// nothing; with http.StatusOK it takes spans again.
-func (c *Collector) Refuse(status int, answer string) {
+// Reject makes the collector answer with a status and a text, and keep
+// nothing. With http.StatusOK it takes spans again, and the text answers them.
+func (c *Collector) Reject(status int, answer string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status, c.answer = status, answer
@@ -97,16 +74,21 @@ func (c *Collector) Refuse(status int, answer string) {
 // ServeHTTP takes an export in protobuf (OTLP, "OTLP/HTTP").
 func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		var unzipped *gzip.Reader
+		if unzipped, err = gzip.NewReader(bytes.NewReader(body)); err == nil {
+			body, err = io.ReadAll(unzipped)
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.paths = append(c.paths, r.Method+" "+r.URL.Path)
-	c.requests = append(c.requests, r.Header.Clone())
+	c.count, c.last = c.count+1, r
 	if c.status != 0 && c.status != http.StatusOK {
 		w.WriteHeader(c.status)
 		_, _ = io.WriteString(w, c.answer)
 		return
 	}
-	var export collectorpb.ExportTraceServiceRequest
+	var export tracepb.TracesData // an ExportTraceServiceRequest on the wire
 	if err == nil {
 		err = proto.Unmarshal(body, &export)
 	}
@@ -114,35 +96,8 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprint("no export in protobuf: ", err), http.StatusBadRequest)
 		return
 	}
-	c.keep(body, &export)
 	w.Header().Set("Content-Type", "application/x-protobuf")
-}
-
-// service takes exports over gRPC.
-type service struct {
-	collectorpb.UnimplementedTraceServiceServer
-	collector *Collector
-}
-
-func (s *service) Export(ctx context.Context, export *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
-	body, err := proto.Marshal(export)
-	if err != nil {
-		return nil, err
-	}
-	s.collector.mu.Lock()
-	defer s.collector.mu.Unlock()
-	headers := http.Header{}
-	md, _ := metadata.FromIncomingContext(ctx)
-	for name, values := range md {
-		headers[http.CanonicalHeaderKey(name)] = values
-	}
-	s.collector.requests = append(s.collector.requests, headers)
-	s.collector.keep(body, export)
-	return &collectorpb.ExportTraceServiceResponse{}, nil
-}
-
-// keep needs mu.
-func (c *Collector) keep(body []byte, export *collectorpb.ExportTraceServiceRequest) {
+	_, _ = io.WriteString(w, c.answer)
 	c.raw = append(c.raw, body...)
 	for _, resource := range export.GetResourceSpans() {
 		for _, scope := range resource.GetScopeSpans() {
@@ -209,17 +164,10 @@ func (c *Collector) Raw() string {
 	return string(c.raw)
 }
 
-// Requests are the exports' methods and paths over HTTP, each once, and the
-// headers of the last export.
-func (c *Collector) Requests() (paths []string, last http.Header, count int) {
+// Requests counts the exports and returns the last one, nil before the first. Its
+// body has been read.
+func (c *Collector) Requests() (count int, last *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	seen := map[string]bool{}
-	for _, p := range c.paths {
-		seen[p] = true
-	}
-	if len(c.requests) > 0 {
-		last = c.requests[len(c.requests)-1]
-	}
-	return slices.Sorted(maps.Keys(seen)), last, len(c.requests)
+	return c.count, c.last
 }

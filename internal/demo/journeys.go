@@ -1,0 +1,192 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"callbackd/internal/sandbox"
+	"callbackd/internal/workflow"
+)
+
+const (
+	// perSecond journeys are started, slowly enough to be watched.
+	perSecond = 10
+	// pollInterval is how often the display is brought up to date.
+	pollInterval = 100 * time.Millisecond
+	// forgerAddress is nobody's address (RFC 5737).
+	forgerAddress = "203.0.113.66"
+)
+
+// Journey is one journey to send.
+type Journey struct {
+	Kind   string
+	Faults []string // as sandbox.ParseFaults reads them
+	Note   string   // what makes it difficult, for the report
+}
+
+// Journeys are those that the demo shows.
+func Journeys() []Journey {
+	return []Journey{
+		{Kind: "passed-passport"},
+		{Kind: "passed-id-card"},
+		{Kind: "passed-driving-license"},
+		{Kind: "passed-later-jumio"},
+		{Kind: "passed-authentication"},
+		{Kind: "image-checks-watermark-warning"},
+		{Kind: "image-checks-punched"},
+		{Kind: "liveness-digital-copy"},
+		{Kind: "similarity-no-match"},
+		{Kind: "session-expired"},
+		{Kind: "token-expired"},
+		{Kind: "odd-nul-in-string", Note: `a name with \u0000, not for jsonb`},
+		{Kind: "odd-foreign-href", Note: "an image's address leads to a foreign host"},
+		{Kind: "passed-passport", Faults: []string{"details:404:6"}, Note: "404 for the details, in three attempts"},
+		{Kind: "passed-id-card", Faults: []string{"details:429:1:retry-after=1s"}, Note: "429, Retry-After: 1"},
+		{Kind: "passed-passport", Faults: []string{"details:not_final:2"}, Note: "details not final yet, twice"},
+		{Kind: "passed-driving-license", Faults: []string{"image:truncated:2:part=FRONT"}, Note: "the front's image breaks off, twice"},
+		{Kind: "passed-id-card", Faults: []string{"callback:duplicate:2", "callback:reordered"}, Note: "each callback three times, the last one first"},
+		{Kind: "passed-id-card", Faults: []string{"image:404:0:part=BACK"}, Note: "the back's image is never available"},
+		{Kind: "passed-passport", Faults: []string{"details:500:0"}, Note: "the details are never available"},
+	}
+}
+
+// travel sends the journeys and a forged callback, shows how they arrive, and
+// reports. Its error wraps errNotArrived when something did not.
+func (d *demo) travel(ctx context.Context) error {
+	journeys, err := d.prepare()
+	if err != nil {
+		return err
+	}
+	ids := make([]string, len(journeys))
+	for i, j := range journeys {
+		ids[i] = j.WorkflowExecutionID
+	}
+	began := time.Now()
+	forged, err := d.forge(ctx, ids[0])
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(d.Out, "\n%d journeys (seed %d) and one forged callback:\n", len(journeys), d.Seed)
+	sendError, err := d.watch(ctx, journeys, ids, began)
+	if err != nil {
+		return err
+	}
+	r, err := d.readReport(ctx, ids, began, forged)
+	if err != nil {
+		return err
+	}
+	if err := d.print(r); err != nil {
+		return err
+	}
+	problems := r.problems()
+	if sendError != nil {
+		problems = append(problems, sendError.Error())
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%w: %s", errNotArrived, strings.Join(problems, ", "))
+	}
+	return nil
+}
+
+// prepare makes the journeys known to the stand-in.
+func (d *demo) prepare() ([]*sandbox.Journey, error) {
+	journeys := make([]*sandbox.Journey, len(d.Journeys))
+	for i, planned := range d.Journeys {
+		faults, err := sandbox.ParseFaults(planned.Faults)
+		if err != nil {
+			return nil, err
+		}
+		journeys[i], err = d.sandbox.NewJourney(planned.Kind, sandbox.WithFaults(faults...),
+			sandbox.WithUserReference(userReference(i)), sandbox.WithCallbackURL(d.callbackURL))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return journeys, nil
+}
+
+func userReference(i int) string { return fmt.Sprintf("user-%d", 1001+i) }
+
+// forgery is the answer to the forged callback.
+type forgery struct {
+	status    int
+	requestID uuid.UUID
+}
+
+// forge posts what Jumio never sent. The forger claims Jumio's address; the
+// load balancer adds the true one behind it, as load balancers do.
+func (d *demo) forge(ctx context.Context, workflowExecutionID string) (forgery, error) {
+	body, err := json.Marshal(map[string]any{
+		"callbackSentAt":    time.Now().UTC().Add(time.Hour).Format(time.RFC3339),
+		"workflowExecution": map[string]string{"id": workflowExecutionID, "status": workflow.StatusTokenExpired},
+	})
+	if err != nil {
+		return forgery{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.callbackURL, bytes.NewReader(body))
+	if err != nil {
+		return forgery{}, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("X-Forwarded-For", jumioAddress+", "+forgerAddress)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	answer, err := client.Do(request)
+	if err != nil {
+		return forgery{}, fmt.Errorf("post the forged callback: %w", err)
+	}
+	defer answer.Body.Close()
+	_, _ = io.Copy(io.Discard, answer.Body) // says nothing more
+	id, err := uuid.Parse(answer.Header.Get("X-Request-Id"))
+	if err != nil {
+		return forgery{}, fmt.Errorf("read the request id of the forged callback: %w", err)
+	}
+	return forgery{answer.StatusCode, id}, nil
+}
+
+// watch sends the journeys and shows how they arrive, until all have or the
+// time is over. sendError says which callbacks were not answered with 200.
+func (d *demo) watch(parent context.Context, journeys []*sandbox.Journey, ids []string, began time.Time) (sendError, err error) {
+	ctx, cancel := context.WithTimeout(parent, d.Timeout)
+	defer cancel()
+	all := counts{received: len(journeys), finished: len(journeys)}
+	for _, entry := range d.sandbox.Ledger().Journeys {
+		all.images += len(entry.Expected.Images)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- d.sandbox.SendAll(ctx, journeys, perSecond) }()
+
+	p := &progress{out: d.Out, live: d.terminal.live, all: all}
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		now, err := d.count(ctx, ids, began)
+		switch {
+		case parent.Err() != nil:
+			return nil, context.Cause(parent)
+		case ctx.Err() != nil: // the report tells what is missing
+			return errors.Join(sendError, fmt.Errorf("not all within %s", d.Timeout)), nil
+		case err != nil:
+			return nil, err
+		}
+		over := sent == nil && now.finished == len(journeys)
+		p.show(now, over, time.Now())
+		if over {
+			return sendError, nil
+		}
+		select {
+		case sendError = <-sent:
+			sent = nil
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}

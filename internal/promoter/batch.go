@@ -1,0 +1,95 @@
+package promoter
+
+import (
+	"cmp"
+	"time"
+
+	"callbackd/internal/tracing"
+	"callbackd/internal/workflow"
+)
+
+// batch holds the callbacks of one promotion and their effects.
+type batch struct {
+	now        time.Time
+	deliveries []workflow.Delivery
+	// The workflow executions of the deliveries, by id: those that existed, and the
+	// new ones.
+	known, made map[string]*workflow.Execution
+	begun       []*workflow.Execution // a retrieval of each has begun
+	events      []workflow.Event
+
+	futureDated   int
+	contradicting []*workflow.Delivery
+	traced        *tracedBatch // nil without tracing
+}
+
+func newBatch(tracer *tracing.Tracer, now time.Time) *batch {
+	return &batch{now: now, made: make(map[string]*workflow.Execution), traced: newTracedBatch(tracer, now)}
+}
+
+// ids returns the ids of the deliveries' workflow executions.
+func (b *batch) ids() []string {
+	ids := make([]string, len(b.deliveries))
+	for i := range b.deliveries {
+		ids[i] = b.deliveries[i].WorkflowExecutionID
+	}
+	return ids
+}
+
+// apply applies the deliveries to the workflow executions.
+func (b *batch) apply() {
+	begun := make(map[*workflow.Execution]bool)
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		e := cmp.Or(b.known[d.WorkflowExecutionID], b.made[d.WorkflowExecutionID])
+		if e == nil {
+			e = &workflow.Execution{ID: d.WorkflowExecutionID, RetrievalState: workflow.Awaiting}
+			b.made[e.ID] = e
+		}
+		begins := b.applyOne(e, d)
+		if begins && !begun[e] {
+			begun[e] = true
+			b.begun = append(b.begun, e)
+		}
+		b.traced.follow(e, d, begins)
+	}
+}
+
+// applyOne reports whether the delivery begins a retrieval.
+func (b *batch) applyOne(e *workflow.Execution, d *workflow.Delivery) (begins bool) {
+	generation := e.RetrievalGeneration
+	c := workflow.Promote(e, d, b.now)
+	b.events = append(b.events, workflow.Event{Type: workflow.EventCallbackReceived, WorkflowExecutionID: e.ID})
+	if c.Expired {
+		b.events = append(b.events, workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: e.ID})
+	}
+	if c.FutureDated {
+		b.futureDated++
+	}
+	if c.Contradicts {
+		b.contradicting = append(b.contradicting, d)
+	}
+	return e.RetrievalGeneration != generation
+}
+
+// accounts returns the accounts of the retrievals that have begun.
+func (b *batch) accounts() []string {
+	var ids []string
+	for _, e := range b.begun {
+		if e.AccountID != "" {
+			ids = append(ids, e.AccountID)
+		}
+	}
+	return ids
+}
+
+// retrievals returns the retrievals that have begun; Known tells those of a known
+// account.
+func (b *batch) retrievals(known map[string]bool) []workflow.Retrieval {
+	list := make([]workflow.Retrieval, len(b.begun))
+	for i, e := range b.begun {
+		list[i] = e.Retrieval()
+		list[i].Known = known[e.AccountID]
+	}
+	return list
+}

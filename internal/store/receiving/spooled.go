@@ -1,0 +1,32 @@
+package receiving
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"callbackd/internal/callback"
+	"callbackd/internal/store"
+)
+
+// insertSpooled skips what is stored already: a callback whose insert got no answer, or
+// a batch that was stored but not yet dropped from the spool. A conflict target would
+// require the right to read.
+var insertSpooled = insertCallback + ` ON CONFLICT DO NOTHING`
+
+// InsertSpooled bounds callbacks from an outage and stores them in one transaction,
+// each exactly once, however often it is called with them. After an error, none is
+// stored; if store.BadRow reports that a row is at fault, the others can be stored
+// without it.
+func (s *Store) InsertSpooled(ctx context.Context, list []*callback.Callback) error {
+	var batch pgx.Batch // one transaction, without a BEGIN
+	for _, c := range list {
+		c.Bound() // an older version may have spooled it
+		batch.Queue(insertSpooled, callbackRow.Values(c)...)
+	}
+	if err := s.db.Pool().SendBatch(ctx, &batch).Close(); err != nil {
+		return store.Translate("insert spooled callbacks", err)
+	}
+	s.db.Wake(store.Inbox)
+	return nil
+}

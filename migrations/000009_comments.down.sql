@@ -1,0 +1,2 @@
+-- The new comments are also true of the previous version.
+SELECT 1;
