@@ -95,7 +95,7 @@ COMMENT ON COLUMN jumio.workflow_executions.customer_internal_reference IS 'work
 COMMENT ON COLUMN jumio.workflow_executions.callback_count IS 'Deliveries so far, duplicates included.';
 COMMENT ON COLUMN jumio.workflow_executions.first_callback_at IS 'When the first callback was received.';
 COMMENT ON COLUMN jumio.workflow_executions.last_callback_at IS 'When the latest callback was received.';
-COMMENT ON COLUMN jumio.workflow_executions.retrieval_state IS 'awaiting (no final callback yet), pending, retrieved, partial (some image not to be had), failed, not_required (expired).';
+COMMENT ON COLUMN jumio.workflow_executions.retrieval_state IS 'awaiting (no final callback yet), pending, retrieved, partial (an image is unavailable), failed, not_required (expired).';
 COMMENT ON COLUMN jumio.workflow_executions.retrieval_attempts IS 'Attempts of the current retrieval.';
 COMMENT ON COLUMN jumio.workflow_executions.retrieval_error IS 'Why the latest attempt failed, or why images are missing: a short code, then ": " and a detail; NULL after success.';
 COMMENT ON COLUMN jumio.workflow_executions.retrieved_at IS 'When the latest retrieval ended as retrieved or partial.';
