@@ -91,7 +91,7 @@ func (s *Sandbox) deliver(w http.ResponseWriter, r *http.Request, endpoint Endpo
 
 func writeBody(ctx context.Context, w http.ResponseWriter, a *response) {
 	// A write fails only when the client has gone.
-	write := func(part []byte) { _, _ = w.Write(part) } //nolint:gosec // nothing here is a page with a client's text
+	write := func(part []byte) { _, _ = w.Write(part) }
 	rest := a.body
 	if a.dripOver > 0 {
 		for range dripChunks - 1 {

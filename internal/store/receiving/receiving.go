@@ -6,7 +6,6 @@ package receiving
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,19 +45,4 @@ func (s *Store) InsertRejected(ctx context.Context, r *callback.Rejected) error 
 	defer cancel()
 	_, err := s.db.Pool().Exec(ctx, insertRejected, rejectedRow.Values(r)...)
 	return store.Translate("store a rejected callback", err)
-}
-
-// RejectSpooled stores a spooled callback as a dead letter: as a rejected callback with
-// the same id, and the SQLSTATE of InsertSpooled's error in the reason. Repeating it does
-// nothing.
-func (s *Store) RejectSpooled(ctx context.Context, c *callback.Callback, cause error) error {
-	r := callback.Rejected{
-		ID: c.ID, ReceivedAt: c.ReceivedAt, SourceIP: c.SourceIP, Reason: store.DeadLetterReason(cause), ContentType: c.ContentType, Body: c.Body,
-	}
-	r.Bound()
-	_, err := s.db.Pool().Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`, rejectedRow.Values(&r)...)
-	if err == nil {
-		s.db.Metrics.DeadLetters.Inc()
-	}
-	return store.Translate(fmt.Sprintf("make spooled callback %s a dead letter", c.ID), err)
 }

@@ -2,6 +2,7 @@ package receiving
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,4 +30,17 @@ func (s *Store) InsertSpooled(ctx context.Context, list []*callback.Callback) er
 	}
 	s.db.Wake(store.Inbox)
 	return nil
+}
+
+// RejectSpooled stores a spooled callback as a dead letter: as a rejected callback with
+// the same id, and the SQLSTATE of InsertSpooled's error in the reason. Repeating it does
+// nothing.
+func (s *Store) RejectSpooled(ctx context.Context, c *callback.Callback, cause error) error {
+	r := callback.Rejected{
+		ID: c.ID, ReceivedAt: c.ReceivedAt, SourceIP: c.SourceIP, Reason: store.DeadLetterReason(cause), ContentType: c.ContentType, Body: c.Body,
+	}
+	r.Bound()
+	tag, err := s.db.Pool().Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`, rejectedRow.Values(&r)...)
+	s.db.Metrics.DeadLetters.Add(float64(tag.RowsAffected()))
+	return store.Translate(fmt.Sprintf("make spooled callback %s a dead letter", c.ID), err)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/storetest"
@@ -61,6 +63,9 @@ func TestRejectSpooled(t *testing.T) {
 	}
 	if row.Reason != "not_storable: SQLSTATE 23514" || len(row.Body) != callback.RejectedBodyLimit || row.SourceIP != bad.SourceIP || !row.ReceivedAt.Equal(bad.ReceivedAt) {
 		t.Errorf("kept with the reason %q and %d bytes", row.Reason, len(row.Body))
+	}
+	if n := testutil.ToFloat64(s.Metrics.DeadLetters); n != 1 {
+		t.Errorf("%v dead letters are counted, want 1", n)
 	}
 }
 
