@@ -51,7 +51,7 @@ demo:
 
 test:
 	@sh .ci/need.sh postgres compiler loadbalancers
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
 # Its short version is part of test. More flags: make chaos CHAOS_FLAGS=-chaos.seed=42
 chaos:
