@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
-	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
 
 	"callbackd/internal/jumio"
@@ -21,8 +20,8 @@ import (
 const (
 	// busyPause is how long a job waits for another run of its workflow execution.
 	busyPause = 2 * time.Second
-	// If the database fails, the run is repeated after databasePause, then after twice
-	// as long each time.
+	// If the database fails, the run is repeated after databasePause; while images cannot
+	// be stored, after twice as long each time.
 	databasePause, longestDatabasePause = 5 * time.Second, 10 * time.Minute
 	// finishTimeout bounds storing an outcome, also during a stop.
 	finishTimeout = 10 * time.Second
@@ -43,6 +42,8 @@ type worker struct {
 	// unreleased has, by job, the attempts whose leases could not be given back
 	// because the database failed.
 	unreleased sync.Map
+	// pauses are the latest ones of jobs whose results could not be stored.
+	pauses sync.Map
 }
 
 // NextRetry implements river.Worker: River calls it after a failed attempt, and for a
@@ -92,7 +93,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) erro
 		end = endNotStored
 		log.Error("could not store what was retrieved; it will be retried", zap.Error(err))
 		w.release(ctx, job.ID, a)
-		return databaseFailed(job)
+		return w.notStored(job.ID)
 	case errors.Is(ctx.Err(), context.Canceled) && err != nil:
 		end = f.code
 		w.release(ctx, job.ID, a)
@@ -117,14 +118,17 @@ func (w *worker) notNow(ctx context.Context, job *river.Job[queue.Retrieval], er
 		return river.JobSnooze(busyPause)
 	}
 	log.Error("could not begin a retrieval attempt; it will be retried", zap.Error(err))
-	return databaseFailed(job)
+	return river.JobSnooze(databasePause)
 }
 
-// databaseFailed makes River repeat the run, later each time. What could not be stored
-// is requested again.
-func databaseFailed(job *river.Job[queue.Retrieval]) error {
-	snoozes := min(gjson.GetBytes(job.Metadata, "snoozes").Int(), 10) // River counts them there
-	return river.JobSnooze(min(databasePause<<snoozes, longestDatabasePause))
+// notStored has River repeat a run whose results could not be stored, ever later while
+// that goes on: each repetition asks Jumio again for what is not stored.
+func (w *worker) notStored(jobID int64) error {
+	last, _ := w.pauses.Load(jobID)
+	pause, _ := last.(time.Duration)
+	pause = min(max(2*pause, databasePause), longestDatabasePause)
+	w.pauses.Store(jobID, pause)
+	return river.JobSnooze(pause)
 }
 
 // release gives the lease back after a run that must not count, and stores the details
@@ -163,13 +167,14 @@ func (w *worker) finish(ctx context.Context, job *river.Job[queue.Retrieval], a 
 	case err != nil:
 		w.unreleased.Store(job.ID, a)
 		log.Error("could not store the outcome of a retrieval attempt; it will be retried", zap.Error(err))
-		return endNotStored, databaseFailed(job)
+		return endNotStored, river.JobSnooze(databasePause)
 	}
 	end = attemptOK
 	if f != nil {
 		end = f.code
 	}
 	a.state = conclusion.State
+	w.pauses.Delete(job.ID)
 	w.observe(a, conclusion, end, log)
 	if over {
 		return end, nil
