@@ -75,7 +75,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) erro
 	log := w.log.With(zap.String("workflow_execution_id", a.lease.WorkflowExecutionID), zap.Int("attempt", job.Args.Attempt),
 		w.tracer.LogID(a.lease.WorkflowExecutionID))
 	if err != nil {
-		return w.notNow(ctx, job, err, log)
+		return notNow(ctx, err, log)
 	}
 
 	end := codeInternal // after a panic
@@ -108,7 +108,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) erro
 }
 
 // notNow returns what to tell River about a run that could not get the lease.
-func (w *worker) notNow(ctx context.Context, job *river.Job[queue.Retrieval], err error, log *zap.Logger) error {
+func notNow(ctx context.Context, err error, log *zap.Logger) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
