@@ -93,3 +93,15 @@ func TestMostRequestsOfARetrieval(t *testing.T) {
 		})
 	}
 }
+
+// What Jumio has said once of the status is not asked again in later attempts.
+func TestStatusIsAskedOnce(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 52})
+	r.start()
+	j := r.journey("passed-passport", "callback:id_only", "details:500:2")
+	r.settled(j.WorkflowExecutionID)
+	r.checkJourney(j)
+	if e := r.ledger(j); e.StatusRequests.Requests != 1 || e.DetailsRequests.Requests != 3 {
+		t.Errorf("%d requests for the status and %d for details, want 1 and 3", e.StatusRequests.Requests, e.DetailsRequests.Requests)
+	}
+}

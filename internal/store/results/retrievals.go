@@ -223,11 +223,13 @@ func (s *Store) FinishAttempt(ctx context.Context, l *Lease, o Outcome, complete
 	})
 }
 
-// finishState stores how an attempt ended and locks the row.
+// finishState stores how an attempt ended and locks the row. Once Jumio has said
+// PROCESSED, later attempts need not ask for the status.
 const finishState = `
 	UPDATE callbackd.workflow_executions AS w SET
 		retrieval_state = $4, result_state = CASE WHEN $4 = 'pending' THEN result_state END,
 		retrieval_error = nullif($5, ''), status = coalesce(nullif($6, ''), status), retrieval_attempts = $7,
+		retrieval_asks_status = retrieval_asks_status AND $6 <> 'PROCESSED',
 		lease_token = NULL, lease_until = NULL,
 		retrieved_at = CASE WHEN $8 THEN clock_timestamp() ELSE retrieved_at END,
 		details_retrieved_at = CASE WHEN $9 THEN coalesce(details_retrieved_at, clock_timestamp()) ELSE details_retrieved_at END,
