@@ -44,6 +44,7 @@ type failure struct {
 	text       string        // for retrieval_error: "code: detail"
 	retryAfter time.Duration // Jumio's Retry-After; 0 for none
 	final      bool          // no further attempt can succeed
+	skipsPart  bool          // other image parts may succeed in this attempt
 }
 
 // Error implements error.
@@ -57,7 +58,7 @@ func failed(err error) *failure {
 	if !ok {
 		return fail(codeInternal, "unexpected error of the client")
 	}
-	return &failure{code: e.Code, text: e.Error(), retryAfter: e.RetryAfter}
+	return &failure{code: e.Code, text: e.Error(), retryAfter: e.RetryAfter, skipsPart: e.Verdict == jumio.SkipPart}
 }
 
 // run makes the requests that are still missing. Its error is a *failure, or a fault on
@@ -173,7 +174,7 @@ func (a *attempt) getImages(ctx context.Context) error {
 				first = f
 			}
 			first.retryAfter = max(first.retryAfter, f.retryAfter)
-			if e, ok := errors.AsType[*jumio.Error](err); ok && e.Verdict == jumio.SkipPart {
+			if f.skipsPart {
 				continue
 			}
 			return first

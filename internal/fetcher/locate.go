@@ -54,7 +54,7 @@ func (a *attempt) addresses(ctx context.Context) iter.Seq[jumio.Workflow] {
 			return
 		}
 		// If the database does not answer, the one above must do.
-		said, more, _ := a.results.Addresses(ctx, a.lease.WorkflowExecutionID)
+		said, more, _ := a.results.Addresses(ctx, a.lease.WorkflowExecutionID, mostAddresses)
 		for _, w := range a.others(believed, said, more) {
 			if !yield(w) {
 				return

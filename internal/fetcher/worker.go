@@ -159,6 +159,7 @@ func (w *worker) finish(ctx context.Context, job *river.Job[queue.Retrieval], a 
 	switch {
 	case errors.Is(err, results.ErrSuperseded):
 		log.Info("a newer retrieval has superseded this one")
+		w.pauses.Delete(job.ID)
 		w.release(ctx, job.ID, a)
 		return endSuperseded, nil
 	case errors.Is(err, results.ErrBusy):

@@ -134,7 +134,7 @@ func TestAddresses(t *testing.T) {
 	}
 	check := func(want int, wantMore bool) {
 		t.Helper()
-		if list, more, err := s.Addresses(t.Context(), "w"); err != nil || len(list) != want || more != wantMore {
+		if list, more, err := s.Addresses(t.Context(), "w", 8); err != nil || len(list) != want || more != wantMore {
 			t.Errorf("got %+v, more: %v, %v, want %d, %v", list, more, err, want, wantMore)
 		}
 	}

@@ -109,14 +109,12 @@ type Address struct {
 
 var addressRow = store.RowOf[Address]()
 
-const (
-	mostAddresses = 8    // of a workflow execution; each may cost a request
-	mostRead      = 1000 // callbacks of a workflow execution
-)
+// mostRead bounds the callbacks of a workflow execution that Addresses reads.
+const mostRead = 1000
 
 // Addresses returns the distinct addresses that a workflow execution's callbacks name,
-// at most 8, and whether there may be more.
-func (s *Store) Addresses(ctx context.Context, workflowExecutionID string) (list []Address, more bool, err error) {
+// at most limit, and whether there may be more.
+func (s *Store) Addresses(ctx context.Context, workflowExecutionID string, limit int) (list []Address, more bool, err error) {
 	const doing = "read the addresses of a workflow execution"
 	rows, err := s.db.Pool().Query(ctx, `
 		WITH c AS (
@@ -127,14 +125,14 @@ func (s *Store) Addresses(ctx context.Context, workflowExecutionID string) (list
 			CASE WHEN octet_length(workflow_href) <= 2048 THEN workflow_href END,
 			CASE WHEN octet_length(account_href) <= 2048 THEN account_href END,
 			(SELECT count(*) = $2 FROM c)
-		FROM c LIMIT $3`, workflowExecutionID, mostRead, mostAddresses)
+		FROM c LIMIT $3`, workflowExecutionID, mostRead, limit)
 	if err != nil {
 		return nil, false, store.Translate(doing, err)
 	}
 	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a Address, err error) {
 		return a, row.Scan(append(addressRow.Into(&a), &more)...)
 	})
-	return list, more || len(list) == mostAddresses, store.Translate(doing, err)
+	return list, more || len(list) == limit, store.Translate(doing, err)
 }
 
 // ReleaseRetrieval gives the lease back without an outcome, as at a stop; the attempt
