@@ -169,9 +169,7 @@ func TestAttacks(t *testing.T) {
 			r.T = t
 			attack.try(&r)
 			r.genuine("bystander")
-			if code := ready(r.worker.admin); code != http.StatusOK {
-				t.Errorf("the worker's /readyz answers %d", code)
-			}
+			awaitReady(t, r.worker.admin)
 		}) {
 			t.Logf("the worker: %s", tail(r.worker.stderr.String()))
 		}

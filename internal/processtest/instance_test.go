@@ -135,6 +135,18 @@ func ready(base string) int {
 	return a.code
 }
 
+// awaitReady waits until /readyz at a base URL says 200: on a busy machine one
+// question of the probe's to Postgres can take longer than it waits.
+func awaitReady(t testing.TB, base string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		if code := ready(base); code != http.StatusOK {
+			return fmt.Errorf("/readyz is %d, want 200", code)
+		}
+		return nil
+	})
+}
+
 // metrics are all samples of /metrics by name and labels as they stand there.
 func (i *instance) metrics(t testing.TB) map[string]float64 {
 	t.Helper()

@@ -104,9 +104,7 @@ func TestSystemdHears(t *testing.T) {
 			if want := []string{"READY=1", "STATUS=" + strings.Join(duties, ", ")}; !slices.Equal(message, want) {
 				t.Errorf("systemd hears %q, want %q", message, want)
 			}
-			if code := ready(s.admin); code != http.StatusOK {
-				t.Errorf("/readyz is %d, want 200", code)
-			}
+			awaitReady(t, s.admin)
 
 			s.signal(terminate)
 			systemd.want("STOPPING=1", "STATUS=stopping, within 10s",
