@@ -22,8 +22,9 @@ const (
 	// callbacks queue behind it. An autovacuum gives way only after Postgres'
 	// deadlock_timeout, a second.
 	lockTimeout = 1500 * time.Millisecond
-	// lookAfter is when a waiting migration looks up who holds the lock.
-	lookAfter = time.Second
+	// lookAfter is when a waiting migration looks up who holds the lock; a busy server
+	// needs time to answer that.
+	lookAfter = lockTimeout / 3
 	// The pause between two attempts doubles up to the longest.
 	firstPause, longestPause = time.Second, 15 * time.Second
 )
