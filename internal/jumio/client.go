@@ -22,12 +22,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tidwall/gjson"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/details"
 )
 
 // Limits of what is read into memory besides images.
@@ -107,13 +107,12 @@ func (c *Client) Status(ctx context.Context, w Workflow) (*StatusResult, error) 
 	if err != nil {
 		return nil, err
 	}
-	var object, account gjson.Result
-	readMembers(gjson.ParseBytes(body), member{"workflowExecution", &object}, member{"account", &account})
-	execution, accountID := readWorkflow(object), readID(account)
-	if err := checkSubject(EndpointStatus, w, execution.id, accountID); err != nil {
+	status := details.ParseStatus(body)
+	accountID := idOrNone(status.AccountID)
+	if err := checkSubject(EndpointStatus, w, idOrNone(status.WorkflowID), accountID); err != nil {
 		return nil, err
 	}
-	return &StatusResult{Status: execution.status, AccountID: accountID, DefinitionKey: execution.definitionKey}, nil
+	return &StatusResult{Status: status.Status, AccountID: accountID, DefinitionKey: status.DefinitionKey}, nil
 }
 
 // Details gets the details of a workflow execution (guide, "Get Workflow Details"),

@@ -47,12 +47,12 @@ func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	parse := func(j *Journey, body []byte) *jumio.Details {
+	retrieved := func(j *Journey, body []byte) []any {
 		d, err := client.ParseDetails(body, jumio.Workflow{AccountID: j.AccountID, ID: j.WorkflowExecutionID})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return d
+		return []any{d.AccountID, d.Status, d.Parts, d.Missing}
 	}
 	for _, size := range []int{6144, 100_000} {
 		for _, kind := range []string{"passed-passport", "passed-driving-license", "odd-nul-in-string", "odd-foreign-facemap"} {
@@ -64,7 +64,7 @@ func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 			if diff := cmp.Diff(unpadded(t, before), unpadded(t, after)); diff != "" {
 				t.Errorf("%s: padding changes more than dlCategories:\n%s", kind, diff)
 			}
-			if diff := cmp.Diff(parse(plain, before), parse(padded, after)); diff != "" {
+			if diff := cmp.Diff(retrieved(plain, before), retrieved(padded, after)); diff != "" {
 				t.Errorf("%s: padding changes what is to be retrieved:\n%s", kind, diff)
 			}
 		}
