@@ -12,8 +12,8 @@
 # make release archives, checksums and bills of materials in dist/
 #
 # demo and test install PostgreSQL from the system's packages if none is found and
-# DATABASE_URL is not set. test also installs nginx, HAProxy, and a C compiler for
-# the race detector.
+# DATABASE_URL is not set. test also installs nginx, HAProxy, psql, psycopg, and a C
+# compiler for the race detector.
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
@@ -50,7 +50,7 @@ demo:
 	@./bin/callbackd demo $(DEMO_FLAGS)
 
 test:
-	@sh .ci/need.sh postgres compiler loadbalancers
+	@sh .ci/need.sh postgres compiler loadbalancers consumers
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
 # Its short version is part of test. More flags: make chaos CHAOS_FLAGS=-chaos.seed=42
@@ -70,7 +70,7 @@ deploy-test: $(KUSTOMIZE) $(KUBECTL_VALIDATE)
 # The ledger of docs/reliability.md: make chaos CHAOS_FLAGS=-chaos.docs
 docs:
 	@sh .ci/need.sh postgres
-	go test -count=1 -run '^TestDocs$$' ./internal/config ./internal/store -update
+	go test -count=1 -run '^Test(Docs|Questions)$$' ./internal/config ./internal/store -update
 	go test -count=1 -run '^TestMonitoringNames$$' ./internal/deploytest -update
 
 FUZZTIME ?= 30s

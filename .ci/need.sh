@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that these programs are on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
+#   need.sh [postgres] [compiler] [loadbalancers] [consumers] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
 # Installs missing ones with apt-get or brew, or says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -107,6 +107,22 @@ need_loadbalancers() {
 		brew install nginx haproxy </dev/null >&2
 	fi
 	has_loadbalancers || fail "the tests need nginx with its stream module and HAProxy: install both and put them into PATH"
+}
+
+# Debian's psycopg belongs to Debian's Python, which need not be the first in PATH.
+has_consumers() {
+	command -v psql >/dev/null || return 1
+	python3 -c 'import psycopg' 2>/dev/null || /usr/bin/python3 -c 'import psycopg' 2>/dev/null
+}
+
+need_consumers() {
+	if has_consumers; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install postgresql-client python3-psycopg
+	fi
+	has_consumers || fail "the tests of the consumers need psql in PATH and Python with psycopg 3: install both, psycopg with pip install 'psycopg[binary]'"
 }
 
 need_wrk() {

@@ -34,6 +34,7 @@ type bench struct {
 	databases int       // how many were made
 	loads     int       // how often wrk was run, its seed
 	results   results
+	failures  []error // reported once the results are written
 }
 
 // newBench builds and starts what every scenario needs.

@@ -216,14 +216,14 @@ func TestPromotionFigure(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	full, err := parseSettings(nil, io.Discard)
-	if err != nil || full.rounds != 5 || full.duration != 6*time.Second || full.fillRows != 5_000_000 || full.partial {
+	if err != nil || full.rounds != 5 || full.duration != 6*time.Second || full.fillRows != 10_000_000 || full.executions != 5_000_000 || full.partial {
 		t.Errorf("full: %+v, %v", full, err)
 	}
-	short, err := parseSettings([]string{"-short", "-rounds", "2", "-only", "start"}, io.Discard)
-	if err != nil || short.rounds != 2 || short.duration != 2*time.Second || !short.partial || short.only.MatchString("receive") {
+	short, err := parseSettings([]string{"-short", "-rounds", "2", "-executions", "200000", "-only", "start"}, io.Discard)
+	if err != nil || short.rounds != 2 || short.executions != 200_000 || short.duration != 2*time.Second || !short.partial || short.only.MatchString("receive") {
 		t.Errorf("short: %+v, %v", short, err)
 	}
-	for _, args := range [][]string{{"-duration", "1500ms"}, {"-rounds", "-1"}, {"-only", "("}, {"extra"}} {
+	for _, args := range [][]string{{"-duration", "1500ms"}, {"-rounds", "-1"}, {"-executions", "99999"}, {"-only", "("}, {"extra"}} {
 		if s, err := parseSettings(args, io.Discard); err == nil {
 			t.Errorf("%v accepted as %+v", args, s)
 		}

@@ -79,25 +79,28 @@ type extent struct {
 	promoteFor   time.Duration // how long the promotion scenario receives
 	workflows    int           // retrieved in one run
 	bigWorkflows int           // retrieved with images of 10 MiB
+	executions   int           // workflow executions stored before the questions
 }
 
 var (
-	fullExtent  = extent{5, 6 * time.Second, 5_000_000, time.Minute, 1000, 40}
-	shortExtent = extent{1, 2 * time.Second, 500_000, 10 * time.Second, 150, 12}
+	fullExtent  = extent{5, 6 * time.Second, 10_000_000, time.Minute, 1000, 40, 5_000_000}
+	shortExtent = extent{1, 2 * time.Second, 1_000_000, 10 * time.Second, 150, 12, 1_000_000}
 )
 
 func parseSettings(args []string, usage io.Writer) (settings, error) {
 	var s settings
 	var only string
-	var rounds int
+	var rounds, stored, executions int
 	var duration time.Duration
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
-	flags.BoolVar(&s.short, "short", false, "about two minutes: one round of short runs, less data")
+	flags.BoolVar(&s.short, "short", false, "one round of short runs, less data: about two minutes without queries")
 	flags.IntVar(&rounds, "rounds", 0, "interleaved rounds of runs (default 5, short 1)")
 	flags.DurationVar(&duration, "duration", 0, "of one run, in whole seconds (default 6s, short 2s)")
-	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: receive, answer, growth, promotion, retrieval, images, start")
-	flags.StringVar(&s.out, "out", filepath.Join("bench", "results"), "`directory` for latest.json and latest.svg; partial.json and partial.svg with -short or -only")
+	flags.IntVar(&stored, "stored", 0, "callbacks stored in the growth scenario, a power of ten of a million (default 10000000, short 1000000); 100000000 takes 50 GB")
+	flags.IntVar(&executions, "executions", 0, "workflow executions that the questions are asked of, at 7 KB each (default 5000000, short 1000000)")
+	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: receive, answer, growth, promotion, retrieval, images, start, queries")
+	flags.StringVar(&s.out, "out", filepath.Join("bench", "results"), "`directory` for latest.json, latest.md and latest.svg; partial.* with -short or -only")
 	flags.StringVar(&s.serverLog, "server-log", os.DevNull, "`file` that the servers' log goes to")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -114,7 +117,11 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 	if s.short {
 		s.extent = shortExtent
 	}
-	s.rounds, s.duration = cmp.Or(rounds, s.rounds), cmp.Or(duration, s.duration)
+	s.rounds, s.duration, s.fillRows = cmp.Or(rounds, s.rounds), cmp.Or(duration, s.duration), cmp.Or(stored, s.fillRows)
+	s.executions = cmp.Or(executions, s.executions)
+	if s.executions < fewExecutions {
+		return s, fmt.Errorf("want at least %d workflow executions", fewExecutions)
+	}
 	if s.rounds < 0 || s.duration < time.Second || s.duration%time.Second != 0 {
 		return s, errors.New("want a positive number of rounds and a duration of whole seconds")
 	}
@@ -135,6 +142,7 @@ var scenarios = []scenario{
 	{"retrieval", (*bench).retrieval},
 	{"images", (*bench).images},
 	{"start", (*bench).start},
+	{"queries", (*bench).queries},
 }
 
 // runAll runs the selected scenarios, and reports.
@@ -154,5 +162,5 @@ func (b *bench) runAll(ctx context.Context) error {
 	if b.partial {
 		name = "partial"
 	}
-	return b.results.write(b.out, name)
+	return errors.Join(append(b.failures, b.results.write(b.out, name))...)
 }

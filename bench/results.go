@@ -22,6 +22,10 @@ type results struct {
 	Seconds    float64    `json:"total_s"` // of the whole
 	Figures    []figure   `json:"figures"`
 	Receive    []received `json:"receive,omitempty"`
+	Filled     []filled   `json:"filled,omitempty"`
+	Questions  []asked    `json:"questions,omitempty"`
+	// SystemCacheKept reports that cold questions found the system's cache filled.
+	SystemCacheKept bool `json:"system_cache_kept,omitempty"`
 }
 
 // machine is what the benchmark ran on.
@@ -88,6 +92,9 @@ func (r *results) print(out io.Writer) {
 	if len(r.Receive) > 0 {
 		r.printReceive(w)
 	}
+	if len(r.Questions) > 0 {
+		r.printQuestions(w)
+	}
 	if len(r.Figures) > 0 {
 		r.printFigures(w)
 	}
@@ -123,10 +130,18 @@ func (r *results) printFigures(w io.Writer) {
 			over, ratio = number(f.Over, f.Unit), fmt.Sprintf("%6.2f", f.Ratio)
 		}
 		if f.Reached != nil {
-			reached = map[bool]string{true: "yes", false: "NO"}[*f.Reached]
+			reached = yesNo(*f.Reached)
 		}
 		fmt.Fprintf(w, "%s\t%11s\t%s\t%11s\t%6s\t%s\t%s\t%s\n", f.What, number(f.Value, f.Unit), f.OverWhat, over, ratio, f.Target, reached, f.Detail)
 	}
+}
+
+// yesNo says whether a target was reached.
+func yesNo(reached bool) string {
+	if reached {
+		return "yes"
+	}
+	return "NO"
 }
 
 // number formats the significant digits.
@@ -143,7 +158,8 @@ func number(value float64, unit string) string {
 	}
 }
 
-// write makes name.json, and name.svg when there is something to draw.
+// write makes name.json, name.svg when there is something to draw, and name.md for the
+// questions.
 func (r *results) write(dir, name string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // part of the repository
 		return fmt.Errorf("write the results: %w", err)
@@ -157,6 +173,9 @@ func (r *results) write(dir, name string) error {
 		if files[".svg"], err = r.chart(); err != nil {
 			return fmt.Errorf("draw the chart: %w", err)
 		}
+	}
+	if len(r.Questions) > 0 {
+		files[".md"] = r.markdown()
 	}
 	for extension, content := range files {
 		path := filepath.Join(dir, name+extension)

@@ -11,10 +11,10 @@
 SET client_min_messages = warning;
 
 SELECT format('CREATE ROLE %I', name)
-FROM unnest(ARRAY['callbackd_receiver', 'jumio_reader', 'callbackd_owner', 'callbackd_worker', 'callbackd_receive', 'results']) AS name
+FROM unnest(ARRAY['callbackd_receiver', 'jumio_reader', 'jumio_consumer', 'callbackd_owner', 'callbackd_worker', 'callbackd_receive', 'results']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 
--- The two roles that hold the rights: callbackd_receiver and jumio_reader.
+-- The roles that hold the rights: callbackd_receiver, jumio_reader and jumio_consumer.
 -- `callbackd migrate up` grants them what they need; where they do not exist, it
 -- makes them, which takes CREATEROLE.
 
@@ -33,14 +33,14 @@ GRANT callbackd_receiver TO callbackd_receive;
 
 -- One login role for each service that reads the results.
 ALTER ROLE results LOGIN CONNECTION LIMIT 10;
-GRANT jumio_reader TO results;
+GRANT jumio_reader, jumio_consumer TO results;
 
 SELECT $$CREATE DATABASE callbackd OWNER callbackd_owner ENCODING 'UTF8' TEMPLATE template0$$
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'callbackd') \gexec
 
 -- Only the owner, and the worker with it, may fill the disk with temporary tables.
 REVOKE CONNECT, TEMPORARY ON DATABASE callbackd FROM PUBLIC;
-GRANT CONNECT ON DATABASE callbackd TO callbackd_owner, callbackd_receiver, jumio_reader;
+GRANT CONNECT ON DATABASE callbackd TO callbackd_owner, callbackd_receiver, jumio_reader, jumio_consumer;
 
 -- Defaults for readers that have gone astray. A hostile one sets them anew: they
 -- bind nobody who does not want it. callbackd sets its own.

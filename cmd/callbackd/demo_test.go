@@ -86,7 +86,7 @@ func TestDemoOnce(t *testing.T) {
 func demoTable(out string) []string {
 	_, after, _ := strings.Cut(out, "\nUSER  ")
 	_, after, _ = strings.Cut(after, "\n")
-	table, _, _ := strings.Cut(after, "\nDECISION is ")
+	table, _, _ := strings.Cut(after, "\nFrom jumio.verifications. ")
 	return strings.Split(table, "\n")
 }
 

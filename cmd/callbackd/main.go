@@ -56,12 +56,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	helpErr := rejectHelpForNothing(root)
-	err := cmp.Or(root.ExecuteContext(ctx), *helpErr)
-	if err == nil {
+	command, err := root.ExecuteContextC(ctx)
+	if err = cmp.Or(err, *helpErr); err == nil {
 		return exitOK
 	}
 	if store.Forbidden(err) {
-		err = wrongRole(err, environ)
+		err = wrongRole(err, environ, command.Annotations[roleNeeded])
 	}
 	for _, line := range errorLines(err) {
 		fmt.Fprintln(stderr, "callbackd: "+line)
@@ -80,11 +80,15 @@ func errorLines(err error) []string {
 	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
 
+// roleNeeded annotates a command that does not need the rights of the schema's owner with
+// the role that it needs.
+const roleNeeded = "role needed"
+
 // wrongRole names the database's role and one with the missing rights (deploy/roles.sql).
-func wrongRole(err error, environ []string) error {
+func wrongRole(err error, environ []string, needed string) error {
+	needed = cmp.Or(needed, "the owner of the schema callbackd, or for anything but migrations a role with the owner's rights, such as callbackd_worker")
 	dsn, _ := config.Lookup(environ, "DATABASE_URL")
-	return fmt.Errorf("%w: DATABASE_URL connects as %s, which may not do this; use the owner of the schema callbackd, "+
-		"or for anything but migrations a role with the owner's rights, such as callbackd_worker", err, config.DatabaseUser(dsn))
+	return fmt.Errorf("%w: DATABASE_URL connects as %s, which may not do this; use %s", err, config.DatabaseUser(dsn), needed)
 }
 
 // newRootCommand builds the command line from ordinary cobra commands, whose Args
@@ -99,7 +103,7 @@ func newRootCommand(p *process) *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	addGroup(root, "To deploy callbackd:", newServeCommand(p), newMigrateCommand(p), newConfigCommand(p), newHealthcheckCommand(p))
-	addGroup(root, "To operate it:", newRefetchCommand(p), newRejectedCommand(p))
+	addGroup(root, "To operate it:", newRefetchCommand(p), newRejectedCommand(p), newEventsCommand(p), newReprojectCommand(p))
 	addGroup(root, "To develop against it:", newDemoCommand(p), newSandboxCommand(p), newSignCommand(p))
 	addGroup(root, "To learn more:", newVersionCommand(p))
 	root.SetHelpCommandGroupID("To learn more:")

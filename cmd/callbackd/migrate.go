@@ -6,9 +6,11 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"callbackd/internal/config"
 	"callbackd/internal/store"
+	"callbackd/internal/store/results"
 )
 
 func newMigrateCommand(p *process) *cobra.Command {
@@ -21,7 +23,11 @@ others wait for it.
 
 Instances may keep running: no callback waits longer than 1.5 s for a lock that a
 migration wants. If the lock is unavailable, the migration gives way and tries
-again for five minutes. Ctrl-C interrupts it; the next run continues.`,
+again for five minutes. Ctrl-C interrupts it; the next run continues.
+
+Version 15 needs all details in typed tables, so up first moves those that a version
+before has stored, about a thousand a second, with progress on stderr. Set
+CALLBACKD_USER_REFERENCE_KEY if your user references are signed.`,
 	}
 	migrate.AddCommand(
 		&cobra.Command{
@@ -95,10 +101,16 @@ func withMigrator(c *cobra.Command, p *process, done string, change func(*store.
 	if err != nil {
 		return err
 	}
+	key, err := config.Lookup(p.environ, "CALLBACKD_USER_REFERENCE_KEY")
+	if err != nil {
+		return err
+	}
+	bar := newProgress(p, "moving details into typed tables")
 	m, err := store.NewMigrator(c.Context(), store.MigratorOptions{
-		DSN:    dsn,
-		OnWait: func(holders string) { fmt.Fprintln(p.stderr, "callbackd: waiting for a lock, held by "+holders) },
-		OnStep: func(version int, name string) { fmt.Fprintln(p.stdout, done, version, name) },
+		DSN:         dsn,
+		MoveDetails: results.Mover(dsn, key, zap.NewNop(), bar.show),
+		OnWait:      func(holders string) { fmt.Fprintln(p.stderr, "callbackd: waiting for a lock, held by "+holders) },
+		OnStep:      func(version int, name string) { fmt.Fprintln(p.stdout, done, version, name) },
 	})
 	if err != nil {
 		return err

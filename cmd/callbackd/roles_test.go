@@ -37,6 +37,8 @@ func TestWrongRole(t *testing.T) {
 	id := uuid.NewString()
 	for _, args := range [][]string{
 		{"refetch", "w"},
+		{"reproject"},
+		{"reproject", "w"},
 		{"rejected", "list"},
 		{"rejected", "show", id},
 		{"rejected", "replay", id},

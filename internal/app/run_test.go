@@ -114,8 +114,8 @@ func TestStopDuringMigration(t *testing.T) {
 	}
 	t.Cleanup(func() { _, _ = conn.Exec(context.Background(), "DROP ROLE "+late) })
 	for waiting := false; !waiting; {
-		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waiting); err != nil {
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1
+			AND application_name = 'callbackd migrate')`, late).Scan(&waiting); err != nil {
 			t.Fatalf("no migration waits: %v", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"callbackd/internal/intake"
 	"callbackd/internal/store"
+	"callbackd/internal/store/results"
 )
 
 const (
@@ -17,6 +18,8 @@ const (
 	schemaTimeout = 10 * time.Second
 	// workerRetry is the pause between two attempts to start the worker.
 	workerRetry = time.Second
+	// moveLogInterval is how often a migration that moves details says how far it is.
+	moveLogInterval = 10 * time.Second
 )
 
 // spoolDir is empty on a worker-only instance, which has nothing to spool.
@@ -57,8 +60,16 @@ func (i *Instance) checkDatabase(ctx context.Context) error {
 }
 
 func (i *Instance) migrate(ctx context.Context) error {
+	var logged time.Time
+	progress := func(p results.Progress) {
+		if now := time.Now(); now.Sub(logged) >= moveLogInterval || p.Done >= p.Total {
+			logged = now
+			i.log.Info("moving details into typed tables", zap.Int64("done", p.Done), zap.Int64("total", p.Total))
+		}
+	}
 	return store.MigrateUp(ctx, store.MigratorOptions{
-		DSN: i.cfg.DatabaseURL,
+		DSN:         i.cfg.DatabaseURL,
+		MoveDetails: results.Mover(i.cfg.DatabaseURL, i.cfg.UserReferenceKey, i.log, progress),
 		OnWait: func(holders string) {
 			i.log.Warn("the migration is waiting for a lock", zap.String("held_by", holders))
 		},

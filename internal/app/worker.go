@@ -11,6 +11,7 @@ import (
 	"callbackd/internal/promoter"
 	"callbackd/internal/queue"
 	"callbackd/internal/store"
+	"callbackd/internal/upkeep"
 )
 
 // jumioProgressTimeout ends a request to Jumio that makes no progress.
@@ -22,6 +23,7 @@ type worker struct {
 	queue    *queue.Queue
 	promoter *promoter.Promoter
 	fetcher  *fetcher.Fetcher
+	upkeep   *upkeep.Upkeep
 	jumio    *jumio.Client
 	started  bool
 }
@@ -44,7 +46,9 @@ func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err e
 	metrics := fetcher.NewMetrics(reg, i.cfg.RetrievalDelays)
 	w.promoter = promoter.New(promoter.Options{
 		DB: i.db, Queue: w.queue, Log: i.log, Metrics: promoter.NewMetrics(reg, metrics.Contradicting), Tracer: i.tracer,
+		UserReferenceKey: i.cfg.UserReferenceKey,
 	})
+	w.upkeep = upkeep.New(upkeep.Options{DB: i.db, Log: i.log, UserReferenceKey: i.cfg.UserReferenceKey, Registerer: reg})
 	w.fetcher = fetcher.New(fetcher.Options{
 		DB: i.db, Queue: w.queue, Jumio: w.jumio, Schedule: i.cfg.RetrievalDelays, UserReferenceKey: i.cfg.UserReferenceKey,
 		Log: i.log, Metrics: metrics, Tracer: i.tracer,
@@ -77,6 +81,7 @@ func (w *worker) start(ctx context.Context) error {
 	}
 	w.promoter.Start(ctx)
 	w.fetcher.Start(ctx)
+	w.upkeep.Start(ctx)
 	w.started = true
 	return nil
 }
@@ -89,6 +94,7 @@ func (w *worker) stop(ctx context.Context) error {
 	}
 	w.promoter.Stop()
 	w.fetcher.Stop()
+	w.upkeep.Stop()
 	return w.queue.Stop(ctx)
 }
 

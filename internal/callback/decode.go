@@ -48,6 +48,14 @@ func (e DecodeError) Error() string { return string(e) }
 // Bound has yet to limit the other fields. ID, ReceivedAt, SourceIP, ContentType and
 // Body are left empty. The error is a DecodeError.
 func Decode(body []byte) (*Callback, error) {
+	d, err := decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return d.checked()
+}
+
+func decode(body []byte) (*draft, error) {
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
 	switch {
 	case len(text) == 0:
@@ -75,10 +83,10 @@ type draft struct {
 	callbackSentAt string
 }
 
-func decodeJSON(text string) (*Callback, error) {
-	var d draft
+func decodeJSON(text string) (*draft, error) {
+	d := new(draft)
 	if d.readPlainJSON(text) {
-		return d.checked()
+		return d, nil
 	}
 	top, err := decodeObject(text)
 	if err != nil {
@@ -88,11 +96,11 @@ func decodeJSON(text string) (*Callback, error) {
 		members, _ := value.(object)
 		d.set(name, scalar(value), members)
 	}
-	return d.checked()
+	return d, nil
 }
 
-func decodeForm(text string) (*Callback, error) {
-	var d draft
+func decodeForm(text string) (*draft, error) {
+	d := new(draft)
 	single := !strings.Contains(text, "&")
 	found := false
 	// Not url.ParseQuery, which rejects an unencoded semicolon.
@@ -119,7 +127,7 @@ func decodeForm(text string) (*Callback, error) {
 	if !found {
 		return nil, ErrNotACallback
 	}
-	return d.checked()
+	return d, nil
 }
 
 // setFormField takes one field of a form and reports whether it is a callback's.

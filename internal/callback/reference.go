@@ -73,6 +73,15 @@ func VerifyUserReference(key, signed string) error {
 	return nil
 }
 
+// UnsignedReference returns a userReference without our signature, or as it is if it has
+// none, or if the key is empty.
+func UnsignedReference(key, userReference string) string {
+	if key == "" || VerifyUserReference(key, userReference) != nil {
+		return userReference
+	}
+	return userReference[:len(userReference)-macChars-1]
+}
+
 func userReferenceMAC(key, userReference string) string {
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(macDomain))

@@ -24,13 +24,28 @@ type Rejected struct {
 	Reason      string `db:"reason,notnull"`
 	ContentType string `db:"content_type,notnull"`
 	Body        []byte `db:"body,notnull"`
+	// WorkflowExecutionID and UserReference are what the body names, unproven; empty if it
+	// names none. Bound reads them.
+	WorkflowExecutionID string `db:"workflow_execution_id"`
+	UserReference       string `db:"user_reference"`
 }
 
-// Bound makes r fit the database's columns by truncating what is too long.
+// Bound makes r fit the database's columns by truncating what is too long, and reads what
+// its body names.
 func (r *Rejected) Bound() {
 	r.Reason = truncate(r.Reason, maxReason)
 	r.ContentType = truncate(r.ContentType, maxContentType)
 	r.Body = r.Body[:min(len(r.Body), RejectedBodyLimit)]
+	d, err := decode(r.Body)
+	if err != nil {
+		return
+	}
+	d.UserReference = CleanText(d.UserReference)
+	d.Bound()
+	r.UserReference = d.UserReference
+	if ValidID(d.WorkflowExecutionID) {
+		r.WorkflowExecutionID = d.WorkflowExecutionID
+	}
 }
 
 // Accept returns the callback that r would have been: with the same body, address

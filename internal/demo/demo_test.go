@@ -108,7 +108,7 @@ func wideReport(t *testing.T) *report {
 		r.expected = append(r.expected, sandbox.Entry{WorkflowExecutionID: id})
 		r.rows = append(r.rows, row{
 			ID: id, UserReference: userReference(i), Document: "DRIVING_LICENSE", Status: "SESSION_EXPIRED",
-			Decision: []string{"PASSED", "WARNING", "REJECTED", ""}[i%4], Reasons: []string{"imageChecks GHOST_IMAGE_DIFFERENT"},
+			Decision: []string{"PASSED", "WARNING", "REJECTED", ""}[i%4], Reason: "imageChecks GHOST_IMAGE_DIFFERENT", Meaning: "The picture of the face on the document differs from the small one beside it; trying again does not help.",
 			State: "not_required", Error: "not_found: image answered 404 (1 of 4 images missing)", Attempts: 10, Images: make([]string, 10),
 			Milliseconds: &milliseconds,
 		})

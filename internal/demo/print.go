@@ -3,6 +3,7 @@ package demo
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -34,14 +35,19 @@ func (d *demo) print(r *report) error {
 		fmt.Fprintf(out, columns, row.UserReference, cmp.Or(row.Document, "-"), row.Status, d.decision(row.Decision),
 			row.State, strconv.Itoa(len(row.Images)), strconv.Itoa(row.Attempts), milliseconds)
 	}
-	fmt.Fprint(out, "DECISION is Jumio's own. IMG: images, TRY: attempts, MS: callback to result.\n\nNot passed:\n")
+	fmt.Fprint(out, "From jumio.verifications. IMG: images, TRY: attempts, MS: callback to result.\n\nWhy not passed (jumio.labels says what it means):\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	meaning := make(map[string]string)
 	for _, row := range r.rows {
-		if len(row.Reasons) > 0 {
-			fmt.Fprintf(w, "  %s\t%s\n", row.UserReference, strings.Join(row.Reasons, ", "))
+		if row.Reason != "" {
+			fmt.Fprintf(w, "  %s\t%s\n", row.UserReference, row.Reason)
+			meaning[row.Reason] = row.Meaning
 		}
 	}
 	_ = w.Flush() // as with other output: nobody is left to tell
+	for _, reason := range slices.Sorted(maps.Keys(meaning)) {
+		fmt.Fprint(out, wrap("  "+reason+": ", meaning[reason], 80))
+	}
 	fmt.Fprint(out, "\nMade difficult:\n")
 	for i, j := range r.journeys {
 		if j.Note != "" {
@@ -92,10 +98,12 @@ Look further:
   the database
     %[1]s \
       %[2]s
-    SELECT capability, decision_type, decision_label, count(*)
-      FROM jumio.capabilities GROUP BY 1, 2, 3;
-    SELECT type, issuing_country, first_name, last_name, expiry_date
-      FROM jumio.extracted_documents;
+    SELECT stage, decision_type, reason_capability, reason_label
+      FROM jumio.verifications WHERE user_reference = '%[8]s';
+    SELECT user_reference, reason_label FROM jumio.verifications
+      WHERE decision_type = 'REJECTED' ORDER BY details_retrieved_at DESC LIMIT 100;
+    SELECT event_id, type, user_reference, decision_type
+      FROM jumio.events ORDER BY event_id DESC LIMIT 20;
   the metrics
     curl -s %[3]s | grep ^callbackd_
   Jumio's side: people, documents and what was asked for, in a browser
@@ -107,7 +115,22 @@ Look further:
     %[6]s
 
 %[7]s
-`, psqlProgram(), dsn, "http://"+d.instance.AdminListener().Addr().String()+"/metrics", d.sandbox.URL(), d.callbackURL, d.logPath(), end)
+`, psqlProgram(), dsn, "http://"+d.instance.AdminListener().Addr().String()+"/metrics", d.sandbox.URL(), d.callbackURL, d.logPath(), end, userReference(0))
+}
+
+// wrap breaks a text into indented lines of at most width columns, after a prefix.
+func wrap(prefix, text string, width int) string {
+	var b strings.Builder
+	line := prefix
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > width {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = "    "
+		}
+		line += word + " "
+	}
+	b.WriteString(strings.TrimRight(line, " ") + "\n")
+	return b.String()
 }
 
 // psqlProgram is psql, or where it is when it is not in PATH.

@@ -25,32 +25,27 @@ SELECT (SELECT count(DISTINCT workflow_execution_id) FROM jumio.callbacks
           AND retrieval_state IN ('retrieved', 'partial', 'failed', 'not_required')),
        (SELECT count(*) FROM jumio.images WHERE workflow_execution_id = ANY($1::text[]))`
 
-// reportQuery: the decision is Jumio's own for the whole workflow execution; the
-// reasons are its capabilities', without what was not executed for another's sake.
+// reportQuery gives each verification's decision and its reason.
 const reportQuery = `
-SELECT w.workflow_execution_id, coalesce(w.user_reference, ''), coalesce(document.type, ''), coalesce(w.status, ''),
-       coalesce(w.details #>> '{decision,type}', ''),
-       ARRAY(SELECT capability || ' ' || decision_label FROM jumio.capabilities AS c
-             WHERE c.workflow_execution_id = w.workflow_execution_id
-               AND decision_type <> 'PASSED' AND decision_label <> 'PRECONDITION_NOT_FULFILLED'
-             ORDER BY capability, position),
-       w.retrieval_state, coalesce(w.retrieval_error, ''), w.retrieval_attempts,
+SELECT v.workflow_execution_id, coalesce(v.user_reference, ''), coalesce(v.document_type, ''), coalesce(v.status, ''),
+       coalesce(v.decision_type, ''), coalesce(v.reason_capability || ' ' || v.reason_label, ''), coalesce(l.meaning, ''),
+       v.retrieval_state, coalesce(w.retrieval_error, ''), w.retrieval_attempts,
        ARRAY(SELECT credential_id || ' ' || classifier || ' ' || encode(sha256, 'hex')
-             FROM jumio.images AS i WHERE i.workflow_execution_id = w.workflow_execution_id),
+             FROM jumio.images AS i WHERE i.workflow_execution_id = v.workflow_execution_id),
        (extract(epoch FROM result.at - callback.at) * 1000)::bigint
-FROM jumio.workflow_executions AS w
-LEFT JOIN jumio.extracted_documents AS document
-       ON document.workflow_execution_id = w.workflow_execution_id AND document.position = 1
+FROM jumio.verifications AS v
+JOIN jumio.workflow_executions AS w USING (workflow_execution_id)
+LEFT JOIN jumio.labels AS l ON l.capability = v.reason_capability AND l.label = v.reason_label
 LEFT JOIN LATERAL (
     SELECT min(b.received_at) AS at
-    FROM jumio.callbacks AS b WHERE b.workflow_execution_id = w.workflow_execution_id
+    FROM jumio.callbacks AS b WHERE b.workflow_execution_id = v.workflow_execution_id
       AND b.received_at >= $2 AND b.workflow_status NOT IN ('ACQUISITION_STARTED', 'ACQUIRED')) AS callback ON true
 LEFT JOIN LATERAL (
     SELECT max(e.occurred_at) AS at
-    FROM jumio.events AS e WHERE e.workflow_execution_id = w.workflow_execution_id
+    FROM jumio.events AS e WHERE e.workflow_execution_id = v.workflow_execution_id
       AND e.type <> 'callback_received') AS result ON true
-WHERE w.workflow_execution_id = ANY($1::text[]) AND w.last_callback_at >= $2
-ORDER BY array_position($1::text[], w.workflow_execution_id)`
+WHERE v.workflow_execution_id = ANY($1::text[]) AND v.last_callback_at >= $2
+ORDER BY array_position($1::text[], v.workflow_execution_id)`
 
 // imageQuery takes a face, which is drawn best.
 const imageQuery = `
@@ -63,7 +58,7 @@ const rejectedQuery = `SELECT host(source_ip), reason FROM jumio.rejected_callba
 // row is one journey, in the order of reportQuery's columns.
 type row struct {
 	ID, UserReference, Document, Status, Decision string
-	Reasons                                       []string // capability and label
+	Reason, Meaning                               string // capability and label, and what that means
 	State, Error                                  string
 	Attempts                                      int
 	Images                                        []string // credential, classifier and SHA-256 of each

@@ -29,6 +29,7 @@ func TestMonitoringNames(t *testing.T) {
 	t.Parallel()
 	r := newMonitoringRig(t, 1, "0s,200ms,200ms")
 	r.sendJourneys(r.receivers[0], 3, 0, map[string]any{"kind": "passed-passport"})
+	r.sendJourneys(r.receivers[0], 1, 0, map[string]any{"kind": "odd-wrong-types"})
 	// If the address that the balancer names is private again, it is a second,
 	// undeclared balancer.
 	for range 3 {
@@ -45,8 +46,14 @@ func TestMonitoringNames(t *testing.T) {
 				return err
 			}
 		}
-		if len(exposed["callbackd_dns_last_success_timestamp_seconds"]) == 0 {
-			return errors.New("no host name is resolved yet")
+		// These have no series before something has happened.
+		for _, name := range []string{
+			"callbackd_dns_last_success_timestamp_seconds", "callbackd_unreadable_fields_total",
+			"callbackd_partitions_ahead", "callbackd_consumer_lag_events",
+		} {
+			if len(exposed[name]) == 0 {
+				return fmt.Errorf("%s is not exposed yet", name)
+			}
 		}
 		return nil
 	})

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/miekg/dns"
 
 	"callbackd/internal/pgserver"
@@ -68,6 +69,7 @@ func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig
 	if out, err := migrate.CombinedOutput(); err != nil {
 		t.Fatalf("migrate up: %v\n%s", err, out)
 	}
+	r.addConsumer()
 	r.startSandbox()
 	common := []string{
 		dsn, "CALLBACKD_LISTEN=127.0.0.1:0", "CALLBACKD_ADMIN_LISTEN=127.0.0.1:0", "CALLBACKD_TRUSTED_PROXIES=127.0.0.1/32",
@@ -168,6 +170,19 @@ func runMonitored(t *testing.T, environ []string, program string, args ...string
 		}
 	})
 	return output
+}
+
+// addConsumer adds a consumer of the events that handles none.
+func (r *monitoringRig) addConsumer() {
+	r.t.Helper()
+	conn, err := pgx.Connect(r.t.Context(), r.postgres.DSN("postgres"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer conn.Close(r.t.Context())
+	if _, err := conn.Exec(r.t.Context(), `SELECT jumio.handled('results', 0)`); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *monitoringRig) startSandbox() {

@@ -61,7 +61,7 @@ func TestMonitoringContradictions(t *testing.T) {
 	}
 	defer conn.Close(t.Context())
 	for _, sql := range []string{
-		`INSERT INTO callbackd.workflow_executions (workflow_execution_id, account_id) VALUES ('done', 'forged'), ('pending', 'a')`,
+		`INSERT INTO callbackd.workflow_executions (workflow_execution_id, account_id, definition_key) VALUES ('done', 'a', '3'), ('pending', 'a', NULL)`,
 		`INSERT INTO callbackd.workflow_details (workflow_execution_id, generation, details, body)
 			VALUES ('done', 1, '{"account":{"id":"a"},"workflow":{"definitionKey":"3"}}', '{}')`,
 		`INSERT INTO callbackd.callbacks (callback_id, received_at, content_type, workflow_execution_id, account_id, definition_key, user_reference, body)

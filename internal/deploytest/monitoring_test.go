@@ -192,6 +192,7 @@ func (p *prometheus) badDay(long float64) {
 		p.sendJourneys(i, 2, 0, map[string]any{"kind": "passed-passport", "faults": []string{"details:500"}})
 		p.sendJourneys(i, 2, 0, map[string]any{"kind": "passed-id-card", "faults": []string{"image:404:0:part=BACK"}})
 		p.sendJourneys(i, 2, 0, map[string]any{"kind": "odd-unknown-status"})
+		p.sendJourneys(i, 2, 0, map[string]any{"kind": "odd-wrong-types"})
 	}
 	p.awaitQuery(long, "accepted", `sum(callbackd_callbacks_total{outcome="stored"}) - %g`, 25*long)
 

@@ -18,9 +18,6 @@ type Decision struct {
 	Type string `db:"decision_type"`
 	// Source is SourceJumio or SourceCapabilities; empty if Type is.
 	Source string `db:"decision_source"`
-	// Label belongs to Type: the overall decision's label, or the worst capability's.
-	Label string `db:"decision_label"`
-
 	// The reason is the capability that was not passed; empty if all were. An overall
 	// decision may have none of its own: a PASSED may have a reason, a REJECTED none.
 	ReasonCapability string `db:"reason_capability"`
@@ -42,13 +39,13 @@ var byDependency = []string{"usability", "imageChecks", "extraction", "dataCheck
 func Decide(d *Details) Decision {
 	var decision Decision
 	if worst := worstCapability(d.Capabilities); worst != nil {
-		decision = Decision{Type: worst.DecisionType, Source: SourceCapabilities, Label: worst.DecisionLabel}
+		decision = Decision{Type: worst.DecisionType, Source: SourceCapabilities}
 		if worst.DecisionType != passed {
 			decision.ReasonCapability, decision.ReasonType, decision.ReasonLabel = worst.Capability, worst.DecisionType, worst.DecisionLabel
 		}
 	}
 	if d.DecisionType != "" {
-		decision.Type, decision.Source, decision.Label = d.DecisionType, SourceJumio, d.DecisionLabel
+		decision.Type, decision.Source = d.DecisionType, SourceJumio
 	}
 	return decision
 }

@@ -179,9 +179,10 @@ func TestUnreadable(t *testing.T) {
 		switch {
 		case strings.HasPrefix(name, "capabilities.data"):
 			paths = []string{"capabilities.liveness" + strings.TrimPrefix(name, "capabilities")}
-			if name == "capabilities.data" {
+			switch name {
+			case "capabilities.data":
 				paths = append(paths, "capabilities.similarity.data", "capabilities.extraction.data")
-			} else if name == "capabilities.data.similarity" {
+			case "capabilities.data.similarity":
 				paths = []string{"capabilities.similarity.data.similarity"}
 			}
 		case strings.HasPrefix(name, "capabilities."):
@@ -278,7 +279,8 @@ func TestLimits(t *testing.T) {
 		"parts":       {`{"credentials":[{"parts":[` + times(400, "{}") + `]},{"parts":[` + times(103, "{}") + `]}]}`, [6]int{2, 500, 0, 0, 0, 3}, []string{"credentials.parts"}},
 		"parts and face maps": {
 			`{"credentials":{"parts":[` + times(499, "{}") + `]},"capabilities":{"liveness":[` + times(3, facemap) + `]}}`,
-			[6]int{1, 500, 3, 0, 0, 2}, []string{"capabilities.validFaceMapForAuthentication"},
+			[6]int{1, 500, 3, 0, 0, 2},
+			[]string{"capabilities.validFaceMapForAuthentication"},
 		},
 		"results":            {`{"capabilities":{"liveness":[` + times(1001, "{}") + `]}}`, [6]int{0, 0, 1000, 0, 0, 0}, []string{"capabilities"}},
 		"results' face maps": {`{"capabilities":{"liveness":[` + times(1000, "{}") + "," + facemap + `]}}`, [6]int{0, 1, 1000, 0, 0, 0}, []string{"capabilities"}},

@@ -68,7 +68,7 @@ SELECT reference.id(details #> '{account,id}') AS account_id,
        reference.short(details #> '{decision,type}') AS decision_type,
        reference.short(details #> '{decision,details,label}') AS decision_label,
        CASE jsonb_typeof(details #> '{decision,risk,score}') WHEN 'number' THEN (details #> '{decision,risk,score}')::numeric::text ELSE '' END AS risk_score
-FROM callbackd.workflow_details WHERE workflow_execution_id = $1`
+FROM callbackd.details WHERE workflow_execution_id = $1`
 
 const referenceCredentials = `
 SELECT c.position::int AS position,
@@ -78,7 +78,7 @@ SELECT c.position::int AS position,
              FROM jsonb_array_elements(reference.as_array(c.value -> 'parts')) WITH ORDINALITY AS p (value, n)
              WHERE reference.long(p.value -> 'classifier') <> ''
              ORDER BY p.n) AS classifiers
-FROM callbackd.workflow_details AS d,
+FROM callbackd.details AS d,
      jsonb_array_elements(reference.as_array(d.details -> 'credentials')) WITH ORDINALITY AS c (value, position)
 WHERE workflow_execution_id = $1 AND jsonb_typeof(c.value) = 'object'
 ORDER BY c.position`
@@ -99,7 +99,7 @@ SELECT c.key AS capability, e.position::int AS position,
        CASE c.key WHEN 'similarity' THEN reference.long(e.value #> '{data,similarity}') ELSE '' END AS similarity,
        CASE c.key WHEN 'liveness' THEN reference.long(e.value #> '{data,type}') ELSE '' END AS liveness_type,
        reference.long(e.value -> 'validFaceMapForAuthentication') AS valid_face_map_for_authentication
-FROM callbackd.workflow_details AS d,
+FROM callbackd.details AS d,
      jsonb_each(reference.as_object(d.details -> 'capabilities')) WITH ORDINALITY AS c (key, value, n),
      jsonb_array_elements(reference.as_array(c.value)) WITH ORDINALITY AS e (value, position)
 WHERE workflow_execution_id = $1
@@ -160,7 +160,7 @@ SELECT e.position::int AS position,
        reference.long(x.data #> '{address,subdivision}') AS address_subdivision,
        reference.long(x.data #> '{address,city}') AS address_city,
        reference.long(x.data #> '{address,formattedAddress}') AS address_formatted
-FROM callbackd.workflow_details AS d,
+FROM callbackd.details AS d,
      jsonb_array_elements(reference.as_array(d.details #> '{capabilities,extraction}')) WITH ORDINALITY AS e (value, position),
      LATERAL (SELECT e.value -> 'data' AS data) AS x
 WHERE workflow_execution_id = $1 AND jsonb_typeof(x.data) = 'object'

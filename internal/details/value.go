@@ -118,13 +118,16 @@ func parseTime(s string) (time.Time, bool) {
 	if err != nil || day.Year() == 0 || m == nil {
 		return time.Time{}, false
 	}
-	n := func(digits string) time.Duration { d, _ := strconv.Atoi(digits); return time.Duration(d) }
+	of := func(digits string, unit time.Duration) time.Duration {
+		d, _ := strconv.ParseInt(digits, 10, 64)
+		return time.Duration(d * int64(unit))
+	}
 	fraction, _ := strconv.ParseFloat("0"+m[4], 64)
-	micros := time.Duration(math.RoundToEven(fraction * 1e6))
-	offset := n(m[6])*time.Hour + n(m[7])*time.Minute
+	part := time.Duration(math.RoundToEven(fraction*1e6) * float64(time.Microsecond))
+	offset := of(m[6], time.Hour) + of(m[7], time.Minute)
 	if m[5] == "-" {
 		offset = -offset
 	}
-	t := day.Add(n(m[1])*time.Hour + n(m[2])*time.Minute + n(m[3])*time.Second + micros*time.Microsecond - offset)
+	t := day.Add(of(m[1], time.Hour) + of(m[2], time.Minute) + of(m[3], time.Second) + part - offset)
 	return t, !t.IsZero()
 }

@@ -32,7 +32,7 @@ type attempt struct {
 	at      jumio.Workflow // where the workflow execution was found
 	status  string         // according to Jumio
 	details []byte         // fetched in this attempt
-	parsed  *jumio.Details // from this attempt or an earlier one of the retrieval
+	parsed  *jumio.Details // from these or those of an earlier attempt of the retrieval
 	images  int            // fetched in this attempt
 
 	state workflow.RetrievalState // as stored; empty before
@@ -221,18 +221,24 @@ func (a *attempt) result(f *failure, last bool) workflow.Result {
 
 // outcome returns what to store of the attempt.
 func (a *attempt) outcome(c workflow.Conclusion) results.Outcome {
-	return results.Outcome{Conclusion: c, Details: a.details, Identity: a.identity(), Images: len(a.claim.Parts) + a.images}
+	return results.Outcome{Conclusion: c, Read: a.read(), Identity: a.identity(), Images: len(a.claim.Parts) + a.images}
+}
+
+// read returns this attempt's details, nil for none.
+func (a *attempt) read() *results.Reading {
+	if a.details == nil {
+		return nil
+	}
+	return results.NewReading(a.details, a.parsed.Details, a.referenceKey)
 }
 
 // identity returns what the details say about the workflow execution, nil without
-// details. The limits of a callback's fields apply.
+// details.
 func (a *attempt) identity() *results.Identity {
 	if a.parsed == nil {
 		return nil
 	}
-	c := callback.Callback{AccountID: a.parsed.AccountID, DefinitionKey: a.parsed.DefinitionKey, UserReference: a.parsed.UserReference}
-	c.Bound()
-	i := &results.Identity{AccountID: c.AccountID, DefinitionKey: c.DefinitionKey, UserReference: c.UserReference}
+	i := results.NewReading(nil, a.parsed.Details, a.referenceKey).Identity()
 	if a.details != nil {
 		i.DataCenter = a.at.DataCenter
 	}

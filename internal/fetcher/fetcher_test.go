@@ -98,7 +98,7 @@ func TestFaultsOfJumio(t *testing.T) {
 		if (reason == nil) != (tc.code == "") || reason != nil && !strings.HasPrefix(*reason, tc.code+": ") {
 			t.Errorf("%s: retrieval_error %v, want the code %q", tc.fault, reason, tc.code)
 		}
-		wantEvent := "retrieved"
+		wantEvent := "details_retrieved,retrieved"
 		if tc.state == workflow.Failed {
 			wantEvent = "retrieval_failed"
 		}

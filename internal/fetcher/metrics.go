@@ -17,6 +17,7 @@ type Metrics struct {
 	backlog, oldest, promotion prometheus.Gauge
 	lag                        prometheus.Histogram
 	requeued                   prometheus.Counter
+	unreadable                 *prometheus.CounterVec
 	// Contradicting is for the promoter, too.
 	Contradicting prometheus.Counter
 }
@@ -48,6 +49,8 @@ func NewMetrics(reg prometheus.Registerer, schedule workflow.Schedule) *Metrics 
 		}),
 		requeued: counter("callbackd_requeued_retrievals_total",
 			"Pending retrievals that had lost their job and were queued again.").WithLabelValues(),
+		unreadable: counter("callbackd_unreadable_fields_total",
+			"Fields of details that are not what the guide says and are NULL in the views, by the field's name.", "field"),
 		Contradicting: counter("callbackd_contradicting_callbacks_total",
 			"Callbacks that named another account, user reference or definition than Jumio's details; the details win.").WithLabelValues(),
 	}
@@ -62,6 +65,12 @@ func NewMetrics(reg prometheus.Registerer, schedule workflow.Schedule) *Metrics 
 		m.attempts.WithLabelValues(outcome)
 	}
 	return m
+}
+
+func (m *Metrics) observeUnreadable(fields []string) {
+	for _, field := range fields {
+		m.unreadable.WithLabelValues(field).Inc()
+	}
 }
 
 func (m *Metrics) observeBacklog(b results.Backlog) {

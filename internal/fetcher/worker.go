@@ -136,7 +136,7 @@ func (w *worker) notStored(jobID int64) error {
 func (w *worker) release(ctx context.Context, jobID int64, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	if err := w.results.ReleaseRetrieval(ctx, a.lease, a.details, a.at.DataCenter); err != nil {
+	if err := w.results.ReleaseRetrieval(ctx, a.lease, a.read(), a.identity()); err != nil {
 		w.unreleased.Store(jobID, a)
 		w.log.Warn("could not release a lease; it will expire", zap.Error(err))
 	}
@@ -189,6 +189,9 @@ func (w *worker) finish(ctx context.Context, job *river.Job[queue.Retrieval], a 
 // observe counts and logs a stored attempt.
 func (w *worker) observe(a *attempt, c workflow.Conclusion, end string, log *zap.Logger) {
 	w.metrics.attempts.WithLabelValues(end).Inc()
+	if a.details != nil {
+		w.metrics.observeUnreadable(a.parsed.Unreadable)
+	}
 	fields := []zap.Field{zap.String("retrieval_state", string(c.State)), zap.Int("images", a.images)}
 	if c.Error != "" {
 		fields = append(fields, zap.String("retrieval_error", c.Error))

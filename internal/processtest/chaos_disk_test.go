@@ -28,7 +28,7 @@ func (r *chaosRig) fillDisk(postgres *outage, long time.Duration) {
 			return
 		}
 		r.exec(`CREATE TABLESPACE ` + tablespace + ` LOCATION '` + dir + `'`)
-		r.exec(`ALTER TABLE callbackd.callbacks SET TABLESPACE ` + tablespace)
+		r.exec(`ALTER TABLE callbackd.callbacks_1 SET TABLESPACE ` + tablespace)
 	}
 	filler := filepath.Join(dir, "filler")
 	if err := fill(filler); err != nil {

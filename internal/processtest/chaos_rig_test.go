@@ -311,7 +311,7 @@ func (r *chaosRig) auditRetrievals() {
 	published := map[string]count{}
 	r.line.retrieved = 0
 	for _, c := range query(r.db, pgx.RowToStructByName[count], `SELECT workflow_execution_id,
-		count(*) FILTER (WHERE type <> 'callback_received') AS ended, count(*) FILTER (WHERE type = 'retrieved') AS retrieved
+		count(*) FILTER (WHERE type NOT IN ('callback_received', 'details_retrieved')) AS ended, count(*) FILTER (WHERE type = 'retrieved') AS retrieved
 		FROM jumio.events GROUP BY 1`) {
 		published[c.ID] = c
 		r.line.retrieved += c.Retrieved

@@ -20,7 +20,8 @@ func TestWrongUsage(t *testing.T) {
 		"migrate version 1", "migrate force", "migrate force 1 2", "sandbox now", "sandbox --journeys=x", "sandbox --journeys=-1",
 		"sandbox --fault=nonsense", "demo now", "demo --unknown", "refetch", "rejected", "rejected look", "rejected list 1",
 		"rejected list --limit=0", "rejected show", "rejected show 1", "rejected replay", "rejected replay x", "sign", "sign a b",
-		"config all", "healthcheck now", "version now",
+		"config all", "healthcheck now", "version now", "events", "events look", "events tail now", "events tail --type=nonsense",
+		"events tail --from=yesterday", "events tail --from=9999-01-01T00:00:00Z", "events tail --consumer=", "events tail --consumer=a/b",
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
@@ -37,7 +38,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		"", "serve", "migrate", "migrate up", "migrate down", "migrate version", "migrate force", "sandbox", "demo", "refetch",
-		"rejected", "rejected list", "rejected show", "rejected replay", "sign", "config", "healthcheck", "version",
+		"rejected", "rejected list", "rejected show", "rejected replay", "events", "events tail", "sign", "config", "healthcheck", "version",
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +100,7 @@ func TestCommandsThatNeedTheDatabase(t *testing.T) {
 	const id = "00000000-0000-7000-8000-000000000000"
 	const away = "postgres://callbackd@127.0.0.1:1/callbackd?sslmode=disable"
 	empty := storetest.NewDatabase(t)
-	for _, line := range []string{"refetch " + id, "rejected list", "rejected show " + id, "rejected replay " + id} {
+	for _, line := range []string{"refetch " + id, "rejected list", "rejected show " + id, "rejected replay " + id, "events tail", "events tail --consumer=c"} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			for _, environ := range [][]string{nil, {"DATABASE_URL=" + away}, {"DATABASE_URL=" + empty}} {

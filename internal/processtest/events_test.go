@@ -120,6 +120,7 @@ func checkEvents(t *testing.T, db *database, l sandbox.Ledger, consumer *eventCo
 	for _, e := range l.Journeys {
 		switch e.Expected.State {
 		case workflow.Retrieved, workflow.Partial:
+			want["details_retrieved"]++
 			want["retrieved"]++
 		case workflow.Failed:
 			want["retrieval_failed"]++

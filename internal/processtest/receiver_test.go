@@ -67,7 +67,7 @@ func wantNoReading(t *testing.T, dsn string) {
 	for _, table := range []string{
 		"jumio.callbacks", "jumio.workflow_executions", "jumio.capabilities", "jumio.extracted_documents", "jumio.images",
 		"jumio.rejected_callbacks", "jumio.events", "callbackd.callbacks", "callbackd.rejected_callbacks", "callbackd.inbox",
-		"callbackd.workflow_executions", "callbackd.workflow_details", "callbackd.images", "callbackd.events", "callbackd.river_job",
+		"callbackd.workflow_executions", "callbackd.workflow_details", "callbackd.details", "callbackd.extracted_documents", "callbackd.callbacks_1", "callbackd.images", "callbackd.events", "callbackd.river_job",
 	} {
 		_, err := conn.Exec(t.Context(), "SELECT FROM "+table)
 		if err == nil || !strings.Contains(err.Error(), "permission denied") {

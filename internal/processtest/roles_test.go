@@ -176,7 +176,8 @@ var deniedToBoth = []string{
 	`SELECT FROM callbackd.rejected_callbacks`,
 	`SELECT FROM callbackd.inbox`,
 	`SELECT FROM callbackd.workflow_executions`,
-	`SELECT FROM callbackd.workflow_details`,
+	`SELECT FROM callbackd.details`,
+	`SELECT FROM callbackd.callbacks_1`,
 	`SELECT FROM callbackd.images`,
 	`SELECT FROM callbackd.events`,
 	`SELECT FROM callbackd.river_job`,
@@ -387,7 +388,7 @@ func (r *rolesRig) serverLog(name, last string) string {
 			return err
 		}
 		for _, statement := range []string{
-			"INSERT INTO callbackd.callbacks", "INSERT INTO callbackd.rejected_callbacks", "INSERT INTO callbackd.workflow_details", "COPY callbackd.images", last,
+			"INSERT INTO callbackd.callbacks", "INSERT INTO callbackd.rejected_callbacks", "INSERT INTO callbackd.details", "COPY callbackd.images", last,
 		} {
 			if !bytes.Contains(data, []byte(statement)) {
 				return fmt.Errorf("%s does not tell of %q", name, statement)

@@ -4,14 +4,16 @@ import (
 	"cmp"
 	"time"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/tracing"
 	"callbackd/internal/workflow"
 )
 
 // batch holds the callbacks of one promotion and their effects.
 type batch struct {
-	now        time.Time
-	deliveries []workflow.Delivery
+	now          time.Time
+	referenceKey string // of signed user references
+	deliveries   []workflow.Delivery
 	// The workflow executions of the deliveries, by id: those that existed, and the
 	// new ones.
 	known, made map[string]*workflow.Execution
@@ -23,8 +25,8 @@ type batch struct {
 	traced        *tracedBatch // nil without tracing
 }
 
-func newBatch(tracer *tracing.Tracer, now time.Time) *batch {
-	return &batch{now: now, made: make(map[string]*workflow.Execution), traced: newTracedBatch(tracer, now)}
+func newBatch(tracer *tracing.Tracer, referenceKey string, now time.Time) *batch {
+	return &batch{now: now, referenceKey: referenceKey, made: make(map[string]*workflow.Execution), traced: newTracedBatch(tracer, now)}
 }
 
 // ids returns the ids of the deliveries' workflow executions.
@@ -59,9 +61,10 @@ func (b *batch) apply() {
 func (b *batch) applyOne(e *workflow.Execution, d *workflow.Delivery) (begins bool) {
 	generation := e.RetrievalGeneration
 	c := workflow.Promote(e, d, b.now)
-	b.events = append(b.events, workflow.Event{Type: workflow.EventCallbackReceived, WorkflowExecutionID: e.ID})
+	e.UserReferenceUnsigned = callback.UnsignedReference(b.referenceKey, e.UserReference)
+	b.events = append(b.events, e.Event(workflow.EventCallbackReceived))
 	if c.Expired {
-		b.events = append(b.events, workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: e.ID})
+		b.events = append(b.events, e.Event(workflow.EventExpired))
 	}
 	if c.FutureDated {
 		b.futureDated++

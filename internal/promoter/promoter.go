@@ -51,6 +51,8 @@ type Options struct {
 	Queue   *queue.Queue
 	Log     *zap.Logger
 	Metrics *Metrics
+	// UserReferenceKey is that of signed user references; empty for none.
+	UserReferenceKey string
 	// Tracer receives the spans of promotions; nil for none.
 	Tracer *tracing.Tracer
 }
@@ -190,7 +192,7 @@ func (p *Promoter) promote(ctx context.Context, take results.Take, timeout time.
 	var b *batch
 	err := error(results.ErrRaced)
 	for errors.Is(err, results.ErrRaced) { // the next time, it finds what the other promoter inserted
-		b = newBatch(p.Tracer, time.Now())
+		b = newBatch(p.Tracer, p.UserReferenceKey, time.Now())
 		err = p.results.InTx(ctx, "promote callbacks", func(tx *results.Tx) error {
 			return p.promoteBatch(ctx, tx, take, b)
 		})

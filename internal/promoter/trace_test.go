@@ -52,8 +52,8 @@ func TestPromoteSpans(t *testing.T) {
 	}
 	span := func(d workflow.Delivery) string { return tracer.Received("", d.ID).SpanID().String() }
 
-	newBatch(tracer, now).apply() // a try that was made anew
-	b := newBatch(tracer, now)
+	newBatch(tracer, "", now).apply() // a try that was made anew
+	b := newBatch(tracer, "", now)
 	b.known = map[string]*workflow.Execution{"done": {ID: "done", RetrievalState: workflow.Retrieved, DecidedSentAt: now}}
 	acquired, processed := at("several", workflow.StatusAcquired, now), at("several", workflow.StatusProcessed, now.Add(time.Second))
 	repeated, late := at("several", workflow.StatusProcessed, now.Add(time.Second)), at("done", workflow.StatusAcquired, now.Add(-time.Hour))

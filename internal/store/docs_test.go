@@ -2,11 +2,13 @@ package store_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"callbackd/bench/questions"
 	"callbackd/internal/doctest"
 	"callbackd/internal/store/storetest"
 )
@@ -48,4 +50,44 @@ func TestDocs(t *testing.T) {
 		b.WriteString(doctest.Row("`"+c.Column+"`", kind, c.Meaning))
 	}
 	doctest.Section(t, "../../docs/database.md", "views", b.String()+"\n")
+
+	rows, err = conn.Query(t.Context(), `SELECT capability, label, meaning, CASE WHEN retry_helps THEN 'yes' ELSE 'no' END
+		FROM jumio.labels ORDER BY array_position(ARRAY['usability', 'imageChecks', 'extraction', 'dataChecks', 'liveness', 'similarity', 'authentication'], capability), label`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Reset()
+	b.WriteString("\n| capability | label | meaning | retry helps |\n|---|---|---|---|\n")
+	var capability, label, meaning, retry string
+	if _, err := pgx.ForEachRow(rows, []any{&capability, &label, &meaning, &retry}, func() error {
+		b.WriteString(doctest.Row(capability, "`"+label+"`", meaning, retry))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	doctest.Section(t, "../../docs/decisions.md", "labels", b.String()+"\n")
+}
+
+// TestQuestions: docs/database.md has the questions of docs/questions.sql, which the
+// benchmark times and another test explains.
+func TestQuestions(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/questions.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := questions.Parse(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("\n```sql\n")
+	for i, q := range list {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "-- %s ($1, ...: %s)\n%s\n", q.Text, strings.Join(q.Parameters, ", "), strings.TrimSpace(q.SQL))
+	}
+	b.WriteString("```\n\n")
+	doctest.Section(t, "../../docs/database.md", "questions", b.String())
 }

@@ -24,10 +24,13 @@ import (
 )
 
 // RequiredVersion is the oldest schema version that this program's SQL works with.
-const RequiredVersion = 9
+const RequiredVersion = 26
 
 // migrateLock is the advisory lock that a migration run holds.
 const migrateLock = 4711202604711
+
+// lockPoll is how often a migration run asks whether another one has ended.
+const lockPoll = 100 * time.Millisecond
 
 // cancelTimeout is how long a server may take to cancel a statement.
 const cancelTimeout = 2 * time.Second
@@ -49,7 +52,15 @@ type MigratorOptions struct {
 	OnWait func(holders string)
 	// OnStep, if set, is called after each migration that is applied or undone.
 	OnStep func(version int, name string)
+	// MoveDetails, if set, is called between the migrations before and after
+	// MovedVersion: it moves the details that a version before stored into the typed
+	// tables. It may be interrupted, and continues when it is called again.
+	MoveDetails func(ctx context.Context) error
 }
+
+// MovedVersion is the first version of the schema whose views expect typed tables for
+// all details.
+const MovedVersion = 15
 
 // Migrator applies migrations. It needs the rights of the database's owner and
 // CREATEROLE, not a superuser's.
@@ -59,6 +70,7 @@ type Migrator struct {
 	migrate *migrate.Migrate
 	steps   *steps
 	onStep  func(version int, name string)
+	move    func(context.Context) error
 	files   []*source.Migration // in order, up only
 }
 
@@ -75,7 +87,7 @@ func NewMigrator(ctx context.Context, o MigratorOptions) (*Migrator, error) {
 	cfg.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
 	}
-	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig), onStep: o.OnStep}
+	m := &Migrator{db: stdlib.OpenDB(*cfg.ConnConfig), onStep: o.OnStep, move: o.MoveDetails}
 	if err := m.open(ctx, o); err != nil {
 		m.Close()
 		return nil, Translate("prepare the migrations", driverError(err))
@@ -96,7 +108,7 @@ func (m *Migrator) open(ctx context.Context, o MigratorOptions) (err error) {
 	if m.conn, err = m.db.Conn(ctx); err != nil {
 		return err
 	}
-	if _, err := m.conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrateLock)); err != nil {
+	if err := m.lock(ctx); err != nil {
 		return err
 	}
 	// golang-migrate keeps its table in the schema, which must exist first.
@@ -131,6 +143,23 @@ func (m *Migrator) open(ctx context.Context, o MigratorOptions) (err error) {
 	}
 	m.migrate, err = migrate.NewWithInstance("files", files, "postgres", m.steps)
 	return err
+}
+
+// lock waits until no other migration runs. It asks again and again: a statement that
+// waited would hold a snapshot, for which CREATE INDEX CONCURRENTLY waits in turn.
+func (m *Migrator) lock(ctx context.Context) error {
+	for {
+		var locked bool
+		err := m.conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, int64(migrateLock)).Scan(&locked)
+		if err != nil || locked {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
 }
 
 // MigrateUp applies every missing migration, after other migration runs have ended.
@@ -188,6 +217,11 @@ func (m *Migrator) Down(ctx context.Context, n int) error {
 func (m *Migrator) step(ctx context.Context, doing string, direction int, files []*source.Migration) error {
 	m.steps.ctx = ctx
 	for _, f := range files {
+		if direction > 0 && f.Version == MovedVersion && m.move != nil {
+			if err := m.move(ctx); err != nil {
+				return err
+			}
+		}
 		if err := m.migrate.Steps(direction); err != nil {
 			return m.done(doing, err)
 		}

@@ -177,7 +177,7 @@ func TestMigrationFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ up, want, never string }{
 		"a row that does not fit": {
-			"CREATE TABLE callbackd.first ();\nCREATE UNIQUE INDEX ON callbackd.callbacks (workflow_execution_id);",
+			"CREATE TABLE callbackd.first ();\nCREATE UNIQUE INDEX ON callbackd.callbacks_1 (workflow_execution_id);",
 			fmt.Sprintf("the migration to version %d failed: SQLSTATE 23505", store.RequiredVersion+1), "secret-workflow",
 		},
 		"a mistake": {"CREATE TABLE callbackd.first ();\nALTER TABLE callbackd.nowhere ADD COLUMN x int;", `SQLSTATE 42P01: relation "callbackd.nowhere" does not exist`, "ALTER"},
@@ -208,7 +208,7 @@ func TestMigrationOutsideTransaction(t *testing.T) {
 	s := storetest.Open(t, dsn)
 	storetest.Insert(t, s, storetest.Callback("w"), storetest.Callback("w"))
 	down := "DROP INDEX CONCURRENTLY IF EXISTS callbackd.next_idx;"
-	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (received_at);", down)
+	files := next(t, "-- Built beside the load.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks_1 (received_at);", down)
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
 	for _, step := range []struct {
 		do   func() error
@@ -224,7 +224,7 @@ func TestMigrationOutsideTransaction(t *testing.T) {
 	}
 	m.Close()
 
-	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (workflow_execution_id);", down)
+	files = next(t, "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks_1 (workflow_execution_id);", down)
 	m = migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
 	for range 2 {
 		if err := m.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 23505") {
@@ -245,7 +245,7 @@ func TestMigrationInterrupted(t *testing.T) {
 	t.Parallel()
 	dsn := storetest.NewMigrated(t)
 	s := storetest.Open(t, dsn)
-	files := next(t, "CREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks (received_at);",
+	files := next(t, "CREATE INDEX CONCURRENTLY IF NOT EXISTS next_idx ON callbackd.callbacks_1 (received_at);",
 		"DROP INDEX CONCURRENTLY IF EXISTS callbackd.next_idx;")
 	m := migrator(t, store.MigratorOptions{DSN: dsn, Files: files})
 	// The build waits for older transactions that write to the table.

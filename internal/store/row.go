@@ -18,7 +18,9 @@ import (
 // Row maps a struct to columns. The tag `db:"column"` of a field names its column, so
 // the name is written once. A zero text, time, address or byte slice is NULL, in both
 // directions; a zero integer, boolean or UUID is not. An option after the name changes
-// that: "notnull" or "zeronull". A "readonly" column is read but not written.
+// that: "notnull" or "zeronull". A "readonly" column is read but not written; a "date" is
+// the UTC date of a time, a "numeric" is a text in Go (only for Set). A nil list of texts
+// is NULL.
 //
 // Characters that a Postgres text cannot hold are written as U+FFFD. COPY requires an
 // integer field to have its column's size: int32 or int64.
@@ -44,6 +46,10 @@ const (
 	id        kind = "uuid"
 	integer   kind = "bigint"
 	boolean   kind = "boolean"
+	optional  kind = "bool" // a pointer to a boolean, nil for NULL; only for Arrays
+	date      kind = "date"
+	texts     kind = "text[]"
+	numeric   kind = "numeric" // a text in Go
 )
 
 // RowOf reads the tags of T and of the structs that it embeds. It panics if a tagged
@@ -57,8 +63,14 @@ func RowOf[T any]() *Row[T] {
 		}
 		name, option, _ := strings.Cut(tag, ",")
 		c := column{name: name, index: f.Index, kind: kindOf(f.Type)}
+		switch option {
+		case "date":
+			c.kind = date
+		case "numeric":
+			c.kind = numeric
+		}
 		switch c.kind {
-		case id, integer, boolean:
+		case id, integer, boolean, optional, texts:
 			c.zeroNull = option == "zeronull"
 		default:
 			c.zeroNull = option != "notnull"
@@ -81,6 +93,8 @@ func kindOf(t reflect.Type) kind {
 		return id
 	case reflect.TypeFor[[]byte]():
 		return bytea
+	case reflect.TypeFor[[]string]():
+		return texts
 	}
 	switch t.Kind() {
 	case reflect.String:
@@ -89,6 +103,10 @@ func kindOf(t reflect.Type) kind {
 		return integer
 	case reflect.Bool:
 		return boolean
+	case reflect.Pointer:
+		if t.Elem().Kind() == reflect.Bool {
+			return optional
+		}
 	}
 	panic(fmt.Sprintf("no kind of column for a %v", t))
 }
@@ -109,6 +127,18 @@ func (r *Row[T]) Insert(table string) string {
 	return "INSERT INTO " + table + " (" + r.Written() + ") VALUES (" + parameters + ")"
 }
 
+// Set returns assignments for an UPDATE, with the parameters that Values returns, after as
+// many other parameters as before.
+func (r *Row[T]) Set(before int) string {
+	return list(r.written, func(i int, c column) string {
+		parameter := fmt.Sprintf("$%d::%s", before+i+1, c.kind)
+		if c.kind == numeric {
+			parameter = fmt.Sprintf("$%d::text::numeric", before+i+1)
+		}
+		return c.name + " = " + parameter
+	})
+}
+
 // Copy returns a COPY of rows that AppendCopy encodes, each followed by the values of
 // the columns in more.
 func (r *Row[T]) Copy(table string, more ...string) string {
@@ -117,10 +147,27 @@ func (r *Row[T]) Copy(table string, more ...string) string {
 }
 
 // Unnest returns a table for FROM, whose rows and columns (Written) are in the
-// parameters that Arrays returns.
-func (r *Row[T]) Unnest(alias string) string {
-	arrays := list(r.written, func(i int, c column) string { return fmt.Sprintf("$%d::%s[]", i+1, c.kind) })
+// parameters that Arrays returns, after as many other parameters as before. A list of
+// texts is in it as a text; Selected casts it.
+func (r *Row[T]) Unnest(alias string, before int) string {
+	arrays := list(r.written, func(i int, c column) string {
+		kind := c.kind
+		if kind == texts {
+			kind = text // unnest would flatten a list of lists
+		}
+		return fmt.Sprintf("$%d::%s[]", before+i+1, kind)
+	})
 	return "unnest(" + arrays + ") AS " + alias + " (" + r.Written() + ")"
+}
+
+// Selected lists the columns to write as they are selected from Unnest.
+func (r *Row[T]) Selected(alias string) string {
+	return list(r.written, func(_ int, c column) string {
+		if c.kind == texts {
+			return alias + "." + c.name + "::text[]"
+		}
+		return alias + "." + c.name
+	})
 }
 
 func list(columns []column, f func(int, column) string) string {
@@ -148,6 +195,8 @@ func (r *Row[T]) Into(t *T) []any {
 			p = p.Convert(reflect.TypeFor[*zeronull.Text]())
 		case timestamp:
 			p = p.Convert(reflect.TypeFor[*zeronull.Timestamptz]())
+		case id:
+			p = p.Convert(reflect.TypeFor[*zeronull.UUID]())
 		}
 		into[i] = p.Interface()
 	}
@@ -171,6 +220,9 @@ func (r *Row[T]) Arrays(rows []*T) []any {
 		values := make([]any, len(rows))
 		for j, t := range rows {
 			values[j] = c.value(reflect.ValueOf(t).Elem().FieldByIndex(c.index))
+			if c.kind == texts && values[j] != nil {
+				values[j] = arrayLiteral(values[j].([]string))
+			}
 		}
 		arrays[i] = values
 	}
@@ -181,7 +233,7 @@ func (c column) value(v reflect.Value) any {
 	switch {
 	case c.zeroNull && v.IsZero():
 		return nil
-	case c.kind == text:
+	case c.kind == text, c.kind == numeric:
 		return callback.CleanText(v.String())
 	case c.kind == address:
 		return v.Interface().(netip.Addr).WithZone("") // inet has no zones
@@ -189,8 +241,26 @@ func (c column) value(v reflect.Value) any {
 		return []byte{}
 	case c.kind == integer:
 		return v.Int()
+	case c.kind == texts && v.IsNil():
+		return nil
+	case c.kind == texts:
+		clean := make([]string, v.Len())
+		for i := range clean {
+			clean[i] = callback.CleanText(v.Index(i).String())
+		}
+		return clean
 	}
 	return v.Interface()
+}
+
+// arrayLiteral returns an array of texts in Postgres' own syntax (manual, "Array Input
+// and Output Syntax").
+func arrayLiteral(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	}
+	return "{" + strings.Join(quoted, ",") + "}"
 }
 
 // CopyHeader and CopyTrailer enclose the rows of a COPY (PostgreSQL manual, COPY,

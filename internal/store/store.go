@@ -2,9 +2,10 @@
 // translation of the driver's errors, the mapping of rows, and the schema with its
 // migrations.
 //
-// The statements are in its two halves, divided by database role: store/receiving has
-// what the role callbackd_receiver may execute, store/results what the worker executes.
-// Callers outside the three packages never see the driver's errors.
+// The statements are in its parts, divided by database role: store/receiving has what the
+// role callbackd_receiver may execute, store/results what the worker executes,
+// store/consuming what jumio_reader and jumio_consumer may. Callers outside these packages
+// never see the driver's errors.
 package store
 
 import (
@@ -79,7 +80,7 @@ func (db *DB) Close() {
 	db.pool.Close()
 }
 
-// Pool is for store/receiving, store/results and River.
+// Pool is for store/receiving, store/results, store/consuming and River.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
 // Ready returns nil if the database answers and accepts writes, else ErrUnavailable.

@@ -129,29 +129,35 @@ func (w *waker) stop() {
 // Listen calls inbox or jobs at once and after each notification on that channel. It
 // holds a connection until ctx ends or the connection is lost, and returns the error.
 func (db *DB) Listen(ctx context.Context, inbox, jobs func()) error {
+	return db.listen(ctx, "callbacks", map[Channel]func(){Inbox: inbox, Jobs: jobs})
+}
+
+// ListenEvents is Listen for consumers of jumio.events.
+func (db *DB) ListenEvents(ctx context.Context, events func()) error {
+	return db.listen(ctx, "events", map[Channel]func(){eventsChannel: events})
+}
+
+func (db *DB) listen(ctx context.Context, what string, wake map[Channel]func()) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
-		return Translate("listen for callbacks", err)
+		return Translate("listen for "+what, err)
 	}
 	// A connection that listens must not go back into the pool.
 	raw := conn.Hijack()
 	defer func() { _ = raw.Close(context.WithoutCancel(ctx)) }()
-	for _, channel := range []Channel{Inbox, Jobs} {
+	for channel := range wake {
 		if _, err := raw.Exec(ctx, "LISTEN "+string(channel)); err != nil {
-			return Translate("listen for callbacks", err)
+			return Translate("listen for "+what, err)
 		}
 	}
-	inbox() // for notifications before the LISTEN
-	jobs()
+	for _, f := range wake {
+		f() // for notifications before the LISTEN
+	}
 	for {
 		n, err := raw.WaitForNotification(ctx)
-		switch {
-		case err != nil:
-			return Translate("wait for callbacks", err)
-		case n.Channel == string(Inbox):
-			inbox()
-		default:
-			jobs()
+		if err != nil {
+			return Translate("wait for "+what, err)
 		}
+		wake[Channel(n.Channel)]()
 	}
 }

@@ -28,15 +28,31 @@ type EventType string
 // The event types.
 const (
 	EventCallbackReceived EventType = "callback_received"
+	EventDetailsRetrieved EventType = "details_retrieved"
 	EventRetrieved        EventType = "retrieved"
 	EventRetrievalFailed  EventType = "retrieval_failed"
 	EventExpired          EventType = "expired"
 )
 
-// Event is a row of jumio.events.
+// Event is a row of jumio.events, with what is known after it.
 type Event struct {
-	Type                EventType
-	WorkflowExecutionID string
+	Type                EventType      `db:"type"`
+	WorkflowExecutionID string         `db:"workflow_execution_id"`
+	AccountID           string         `db:"account_id"`
+	UserReference       string         `db:"user_reference"`
+	RetrievalState      RetrievalState `db:"retrieval_state"`
+	DecisionType        string         `db:"decision_type"`
+	// Changed reports, of a retrieval, whether anything differs from an earlier one; nil
+	// for other events.
+	Changed *bool `db:"changed"`
+}
+
+// Event returns an event of the workflow execution, as it is now.
+func (e *Execution) Event(t EventType) Event {
+	return Event{
+		Type: t, WorkflowExecutionID: e.ID, AccountID: e.AccountID, UserReference: e.UserReference,
+		RetrievalState: e.RetrievalState, DecisionType: e.DecisionType,
+	}
 }
 
 // Execution is the state of a workflow execution. With only ID and RetrievalState
@@ -48,8 +64,10 @@ type Execution struct {
 	DefinitionKey string `db:"definition_key"`
 	Status        string `db:"status"`
 	UserReference string `db:"user_reference"`
-	WorkflowHref  string `db:"workflow_href"`
-	AccountHref   string `db:"account_href"`
+	// UserReferenceUnsigned is the UserReference without our signature.
+	UserReferenceUnsigned string `db:"user_reference_unsigned"`
+	WorkflowHref          string `db:"workflow_href"`
+	AccountHref           string `db:"account_href"`
 
 	// When the callbacks that supplied these values were sent.
 	AccountIDSentAt     time.Time `db:"account_id_sent_at"`
@@ -91,6 +109,11 @@ type Execution struct {
 	DetailsRetrievedAt time.Time `db:"details_retrieved_at,readonly"`
 	// DataCenter is the data center that returned the details; empty before.
 	DataCenter string `db:"data_center,readonly"`
+	// DecisionType is what has been decided by the details; empty before.
+	DecisionType string `db:"decision_type,readonly"`
+	// RetrievalChanged reports whether an earlier attempt of the retrieval got something
+	// that differs from an earlier retrieval.
+	RetrievalChanged bool `db:"retrieval_changed,readonly"`
 	// LeaseUntil is when the running attempt's lease ends.
 	LeaseUntil time.Time `db:"lease_until,readonly"`
 }

@@ -67,7 +67,7 @@ func (s *Store) SaveAddresses(ctx context.Context, list []Address) error {
 	// Always in the same order, so that two instances cannot deadlock.
 	_, err := s.db.Pool().Exec(ctx, `
 		INSERT INTO callbackd.allowlist_addresses AS a (`+addressRow.Written()+`)
-		SELECT * FROM `+addressRow.Unnest("n")+` ORDER BY host, address
+		SELECT * FROM `+addressRow.Unnest("n", 0)+` ORDER BY host, address
 		ON CONFLICT (host, address) DO UPDATE SET last_seen = excluded.last_seen, missing_since = excluded.missing_since
 		WHERE excluded.last_seen > a.last_seen
 		   OR excluded.last_seen = a.last_seen AND excluded.missing_since IS DISTINCT FROM a.missing_since

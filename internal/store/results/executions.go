@@ -64,11 +64,11 @@ func (tx *Tx) InsertExecutions(ctx context.Context, list []*workflow.Execution) 
 
 var (
 	updateExecutions = `UPDATE callbackd.workflow_executions AS w SET (` + executionRow.Written() + `) = ROW (n.*)
-		FROM ` + executionRow.Unnest("n") + ` WHERE w.workflow_execution_id = n.workflow_execution_id`
+		FROM ` + executionRow.Unnest("n", 0) + ` WHERE w.workflow_execution_id = n.workflow_execution_id`
 	// Also in the order of the ids: the INSERT waits for a row that another promoter is
 	// inserting.
 	insertExecutions = `INSERT INTO callbackd.workflow_executions (` + executionRow.Written() + `)
-		SELECT * FROM ` + executionRow.Unnest("n") + ` ORDER BY workflow_execution_id ON CONFLICT DO NOTHING`
+		SELECT * FROM ` + executionRow.Unnest("n", 0) + ` ORDER BY workflow_execution_id ON CONFLICT DO NOTHING`
 )
 
 // KnownAccounts returns those of the accounts for which something has been retrieved.

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"callbackd/internal/store"
 )
@@ -83,20 +85,31 @@ func (s *Store) StageImage(ctx context.Context, l *Lease, img *Image) error {
 }
 
 // publishImages makes the staged images visible. If a part has an image already, that
-// row keeps its id and gets the new content; unchanged content is not written again.
-func publishImages(batch *pgx.Batch, workflowExecutionID string) {
+// row keeps its id and gets the new content; unchanged content is not written again. Of a
+// part that two runs have staged, the first stays. changed is set if anything differs.
+func publishImages(batch *pgx.Batch, workflowExecutionID string, changed *bool) {
 	batch.Queue(`
 		UPDATE callbackd.images AS p SET
 			generation = s.generation, account_id = s.account_id, category = s.category, content_type = s.content_type,
 			size_bytes = s.size_bytes, sha256 = s.sha256, width = s.width, height = s.height,
 			retrieved_at = CASE WHEN p.sha256 = s.sha256 THEN p.retrieved_at ELSE s.retrieved_at END,
 			data = CASE WHEN p.sha256 = s.sha256 THEN p.data ELSE s.data END
-		FROM callbackd.images AS s
+		FROM callbackd.images AS s, callbackd.images AS o
 		WHERE p.workflow_execution_id = $1 AND p.published AND s.workflow_execution_id = $1 AND NOT s.published
-			AND s.credential_id = p.credential_id AND s.classifier = p.classifier`, workflowExecutionID)
+			AND s.credential_id = p.credential_id AND s.classifier = p.classifier AND o.image_id = p.image_id
+		RETURNING o.sha256 <> s.sha256`, workflowExecutionID).Query(func(rows pgx.Rows) error {
+		differs, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+		*changed = *changed || slices.Contains(differs, true)
+		return err
+	})
 	batch.Queue(`
 		DELETE FROM callbackd.images AS s USING callbackd.images AS p
-		WHERE p.workflow_execution_id = $1 AND p.published AND s.workflow_execution_id = $1 AND NOT s.published
-			AND s.credential_id = p.credential_id AND s.classifier = p.classifier`, workflowExecutionID)
-	batch.Queue(`UPDATE callbackd.images SET published = true WHERE workflow_execution_id = $1 AND NOT published`, workflowExecutionID)
+		WHERE p.workflow_execution_id = $1 AND s.workflow_execution_id = $1 AND NOT s.published
+			AND s.credential_id = p.credential_id AND s.classifier = p.classifier
+			AND (p.published OR p.image_id < s.image_id)`, workflowExecutionID)
+	batch.Queue(`UPDATE callbackd.images SET published = true WHERE workflow_execution_id = $1 AND NOT published`, workflowExecutionID).
+		Exec(func(tag pgconn.CommandTag) error {
+			*changed = *changed || tag.RowsAffected() > 0
+			return nil
+		})
 }

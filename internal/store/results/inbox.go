@@ -42,7 +42,7 @@ var deliveryRow = store.RowOf[workflow.Delivery]()
 // memory. Callback.Bound does the rest.
 //
 // Arrays instead of joins make the planner use the primary keys, whatever the statistics
-// say about tables that grow this fast.
+// say about tables that grow this fast. The bounds spare the partitions of other months.
 var takeInbox = `
 	WITH taken AS (
 		DELETE FROM callbackd.inbox WHERE callback_id = ANY (ARRAY(` + selectInbox + ` FOR UPDATE SKIP LOCKED))
@@ -50,6 +50,8 @@ var takeInbox = `
 	)
 	SELECT ` + deliveryColumns() + `
 	FROM callbackd.callbacks AS c WHERE c.callback_id = ANY (ARRAY(SELECT callback_id FROM taken))
+		AND c.callback_id >= (SELECT callback_id FROM taken ORDER BY callback_id LIMIT 1)
+		AND c.callback_id <= (SELECT callback_id FROM taken ORDER BY callback_id DESC LIMIT 1)
 	ORDER BY received_at, c.callback_id`
 
 func deliveryColumns() string {
@@ -102,10 +104,11 @@ func (s *Store) DeadLetter(ctx context.Context, id uuid.UUID, cause error) (reas
 		}
 		reason = store.DeadLetterReason(cause)
 		_, err = tx.Exec(ctx, `
-			INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body)
+			INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body, workflow_execution_id, user_reference)
 			SELECT callback_id,
 				CASE WHEN received_at BETWEEN '1970-01-01T00:00:00Z' AND '2199-12-31T00:00:00Z' THEN received_at ELSE now() END,
-				source_ip, $2, left(content_type, 256), substring(body FROM 1 FOR $3)
+				source_ip, $2, left(content_type, 256), substring(body FROM 1 FOR $3),
+				left(workflow_execution_id, 64), left(user_reference, 256)
 			FROM callbackd.callbacks WHERE callback_id = $1
 			ON CONFLICT (rejected_id) DO UPDATE SET reason = excluded.reason, replayed_at = NULL`, id, reason, callback.RejectedBodyLimit)
 		return err

@@ -37,7 +37,7 @@ func FuzzDetails(f *testing.F) {
 		n++
 		id := fmt.Sprintf("w%d", n)
 		storetest.SeedDetails(t, s, id, string(body))
-		got := storetest.Scalar[*string](t, s, `SELECT details::text FROM callbackd.workflow_details WHERE workflow_execution_id = $1`, id)
+		got := storetest.Scalar[*string](t, s, `SELECT details::text FROM callbackd.details WHERE workflow_execution_id = $1`, id)
 		want, valid := decodeTree(string(body))
 		switch {
 		case (got != nil) != valid:
@@ -51,13 +51,13 @@ func FuzzDetails(f *testing.F) {
 				t.Errorf("%q (-want +got):\n%s", body, diff)
 			}
 		}
-		if kept := storetest.Scalar[[]byte](t, s, `SELECT body FROM callbackd.workflow_details WHERE workflow_execution_id = $1`, id); string(kept) != string(body) {
+		if kept := storetest.Scalar[[]byte](t, s, `SELECT body FROM callbackd.details WHERE workflow_execution_id = $1`, id); string(kept) != string(body) {
 			t.Errorf("%q: kept as %q", body, kept)
 		}
 		for _, view := range []string{"workflow_executions", "capabilities", "extracted_documents"} {
 			storetest.Query(t, s, "SELECT v::text FROM jumio."+view+" AS v WHERE workflow_execution_id = $1", id) // every column
 		}
-		storetest.Query(t, s, `DELETE FROM callbackd.workflow_details`)
+		storetest.Query(t, s, `DELETE FROM callbackd.details`)
 	})
 }
 

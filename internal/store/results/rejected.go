@@ -26,7 +26,7 @@ var selectRejected = `
 	SELECT ` + rejectedRow.Columns("") + ` FROM (
 		SELECT rejected_id, CASE WHEN isfinite(received_at) THEN received_at ELSE to_timestamp(0) END AS received_at,
 			host(source_ip)::inet AS source_ip, reason, content_type, body,
-			CASE WHEN isfinite(replayed_at) THEN replayed_at END AS replayed_at
+			CASE WHEN isfinite(replayed_at) THEN replayed_at END AS replayed_at, workflow_execution_id, user_reference
 		FROM callbackd.rejected_callbacks) AS r`
 
 // ListRejected returns the newest rejected callbacks, newest first.

@@ -33,11 +33,17 @@ func (tx *Tx) AddEvents(ctx context.Context, events ...workflow.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	types, ids := make([]string, len(events)), make([]string, len(events))
-	for i, e := range events {
-		types[i], ids[i] = string(e.Type), e.WorkflowExecutionID
+	ids, rows := make([]string, len(events)), make([]*workflow.Event, len(events))
+	for i := range events {
+		ids[i], rows[i] = events[i].WorkflowExecutionID, &events[i]
 	}
 	tx.AfterCommit(func() { tx.DB.Announce(ids) })
-	_, err := tx.Exec(ctx, `SELECT callbackd.add_events($1::text[], $2::text[])`, types, ids)
+	_, err := tx.Exec(ctx, addEvents, append([]any{len(events)}, eventRow.Arrays(rows)...)...)
 	return err
 }
+
+var (
+	eventRow  = store.RowOf[workflow.Event]()
+	addEvents = `INSERT INTO callbackd.events (event_id, occurred_at, ` + eventRow.Written() + `)
+		SELECT t.last + row_number() OVER (), clock_timestamp(), n.* FROM callbackd.take_event_ids($1) AS t (last), ` + eventRow.Unnest("n", 1)
+)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"callbackd/internal/details"
 	"callbackd/internal/store"
 	"callbackd/internal/workflow"
 )
@@ -30,11 +32,13 @@ type Lease struct {
 	Token uuid.UUID
 	// Attempt counts from 1 within the retrieval; ClaimRetrieval sets it.
 	Attempt int
+	claim   Claim // of ClaimRetrieval
 }
 
 // Claim is what ClaimRetrieval returns with the lease.
 type Claim struct {
 	workflow.Execution
+	stored
 	// Details are the details that an earlier attempt of this retrieval stored, as
 	// Jumio sent them; nil for none.
 	Details []byte
@@ -46,6 +50,9 @@ var claimRetrieval = `
 	WITH claimed AS (
 		UPDATE callbackd.workflow_executions
 		SET lease_token = $3, lease_job_id = NULL, lease_until = clock_timestamp() + $4::interval,
+			-- A run that was released does not count as an attempt, and may have stored details.
+			retrieval_changed = retrieval_changed AND (retrieval_attempts > 0
+				OR EXISTS (SELECT FROM callbackd.details AS d WHERE d.details_id = workflow_executions.details_id AND d.generation = $2)),
 			retrieval_attempts = retrieval_attempts + 1
 		WHERE workflow_execution_id = $1 AND retrieval_generation = $2 AND retrieval_state = 'pending'
 			AND (lease_until IS NULL OR lease_until < clock_timestamp())
@@ -54,9 +61,11 @@ var claimRetrieval = `
 		DELETE FROM callbackd.images AS i USING claimed AS c
 		WHERE i.workflow_execution_id = c.workflow_execution_id AND NOT i.published AND i.generation <> $2
 	)
-	SELECT ` + executionRow.Columns("c.") + `, d.body, i.credentials, i.classifiers
+	SELECT ` + executionRow.Columns("c.") + `, c.details_id, o.generation IS NOT NULL,
+		coalesce(CASE WHEN o.generation = $2 THEN o.body END, CASE WHEN d.generation = $2 THEN d.body END), i.credentials, i.classifiers
 	FROM claimed AS c
-	LEFT JOIN callbackd.workflow_details AS d ON d.workflow_execution_id = c.workflow_execution_id AND d.generation = $2
+	LEFT JOIN callbackd.workflow_details AS o ON o.workflow_execution_id = c.workflow_execution_id
+	LEFT JOIN callbackd.details AS d ON d.details_id = c.details_id
 	LEFT JOIN LATERAL (
 		SELECT array_agg(credential_id) AS credentials, array_agg(classifier) AS classifiers
 		FROM callbackd.images WHERE workflow_execution_id = c.workflow_execution_id AND generation = $2
@@ -68,7 +77,8 @@ func (s *Store) ClaimRetrieval(ctx context.Context, l *Lease, holdFor time.Durat
 	const doing = "claim a retrieval"
 	var c Claim
 	var credentials, classifiers []string
-	into := append(executionRow.Into(&c.Execution), &c.Details, &credentials, &classifiers)
+	into := append(executionRow.Into(&c.Execution), storedRow.Into(&c.stored)...)
+	into = append(into, &c.Details, &credentials, &classifiers)
 	err := s.db.Pool().QueryRow(ctx, claimRetrieval, l.WorkflowExecutionID, l.Generation, l.Token, holdFor).Scan(into...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, store.Translate(doing, whyNotHeld(ctx, s.db.Pool().QueryRow, l))
@@ -76,7 +86,7 @@ func (s *Store) ClaimRetrieval(ctx context.Context, l *Lease, holdFor time.Durat
 	if err != nil {
 		return nil, store.Translate(doing, err)
 	}
-	l.Attempt = c.RetrievalAttempts
+	l.Attempt, l.claim = c.RetrievalAttempts, c
 	c.Parts = make(map[PartKey]bool, len(credentials))
 	for i := range credentials {
 		c.Parts[PartKey{credentials[i], classifiers[i]}] = true
@@ -136,63 +146,61 @@ func (s *Store) Addresses(ctx context.Context, workflowExecutionID string, limit
 }
 
 // ReleaseRetrieval gives the lease back without an outcome, as at a stop; the attempt
-// does not count. Details, unless nil, are stored for the next attempt, with the data
-// center that answered with them. It does nothing if the lease is no longer held.
-func (s *Store) ReleaseRetrieval(ctx context.Context, l *Lease, details []byte, dataCenter string) error {
-	return s.withDetails(details, func(jsonb *string) error {
+// does not count. Details, unless nil, are stored for the next attempt, with whose they
+// are. It does nothing if the lease is no longer held.
+func (s *Store) ReleaseRetrieval(ctx context.Context, l *Lease, r *Reading, i *Identity) error {
+	return s.withDetails(r, func(jsonb *string) error {
 		return s.InTx(ctx, "release a retrieval", func(tx *Tx) error {
 			tag, err := tx.Exec(ctx, `
 				UPDATE callbackd.workflow_executions SET lease_token = NULL, lease_until = NULL,
-					data_center = CASE WHEN $5 THEN coalesce(nullif($6, ''), data_center) ELSE data_center END,
 					retrieval_attempts = CASE WHEN retrieval_generation = $2 THEN $4 ELSE retrieval_attempts END
 				WHERE workflow_execution_id = $1 AND lease_token = $3 AND lease_job_id IS NULL`,
-				l.WorkflowExecutionID, l.Generation, l.Token, max(l.Attempt-1, 0), details != nil, dataCenter)
-			if err != nil || tag.RowsAffected() == 0 || details == nil {
+				l.WorkflowExecutionID, l.Generation, l.Token, max(l.Attempt-1, 0))
+			if err != nil || tag.RowsAffected() == 0 || r == nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, upsertDetails, l.WorkflowExecutionID, l.Generation, jsonb, details)
-			return err
+			o := Outcome{Conclusion: workflow.Conclusion{State: l.claim.RetrievalState}, Read: r, Identity: i}
+			id, earlier, err := tx.prepareRead(ctx, l, &o, jsonb)
+			if err != nil {
+				return err
+			}
+			batch := &pgx.Batch{}
+			args := append([]any{l.WorkflowExecutionID}, identityRow.Values(i)...)
+			batch.Queue(showRead, append(args, readRow.Values(r.columns(id))...)...)
+			queueDetails(batch, id, l.WorkflowExecutionID, l.Generation, r, jsonb, earlier)
+			if o.changed() && l.claim.ResultState != "" {
+				batch.Queue(setChanged, l.WorkflowExecutionID)
+			}
+			if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+				return err
+			}
+			return tx.AddEvents(ctx, o.events(l)...)
 		})
 	})
-}
-
-const upsertDetails = `
-	INSERT INTO callbackd.workflow_details (workflow_execution_id, generation, details, body)
-	VALUES ($1, $2, $3::text::jsonb, $4)
-	ON CONFLICT (workflow_execution_id) DO UPDATE
-	SET generation = excluded.generation, details = excluded.details, body = excluded.body
-	WHERE workflow_details.generation <= excluded.generation`
-
-// withDetails calls f with the details as jsonb text, and again with nil if Postgres
-// rejects that after all. f stores the original bytes, too.
-func (s *Store) withDetails(details []byte, f func(jsonb *string) error) error {
-	jsonb := jsonbText(details)
-	err := f(jsonb)
-	if jsonb != nil && store.BadRow(err) {
-		err = f(nil)
-	}
-	return err
 }
 
 // Outcome is how an attempt ended.
 type Outcome struct {
 	workflow.Conclusion
-	// Details are this attempt's, as Jumio sent them; nil for none.
-	Details []byte
+	// Read is what this attempt's details say; nil for none.
+	Read *Reading
 	// Identity is from the details of this attempt or of an earlier one of the
 	// retrieval; nil without details.
 	Identity *Identity
 	// Images counts the image parts that this retrieval has staged, including those
 	// of earlier attempts.
 	Images int
+
+	detailsChanged, imagesChanged bool
 }
 
 // Identity is what the details say about a workflow execution. An empty field keeps the
 // callbacks' value.
 type Identity struct {
-	AccountID     string `db:"account_id"`
-	DefinitionKey string `db:"definition_key"`
-	UserReference string `db:"user_reference"`
+	AccountID             string `db:"account_id"`
+	DefinitionKey         string `db:"definition_key"`
+	UserReference         string `db:"user_reference"`
+	UserReferenceUnsigned string `db:"user_reference_unsigned"`
 	// DataCenter returned the details; empty if one endpoint serves all.
 	DataCenter string `db:"data_center"`
 }
@@ -204,45 +212,76 @@ var identityRow = store.RowOf[Identity]()
 var errImagesLost = fmt.Errorf("staged images are lost: %w", store.ErrUnavailable)
 
 // FinishAttempt stores an attempt's outcome, publishes the staged images, gives the
-// lease back, calls complete and adds the event, all in one transaction. Nothing changes
+// lease back, calls complete and adds the events, all in one transaction. Nothing changes
 // if it returns ErrSuperseded (a newer retrieval has begun), ErrBusy (another run has
 // taken the lease) or ErrUnavailable (also if staged images are lost).
 func (s *Store) FinishAttempt(ctx context.Context, l *Lease, o Outcome, complete func(*Tx) error) error {
-	return s.withDetails(o.Details, func(jsonb *string) error {
+	return s.withDetails(o.Read, func(jsonb *string) error {
 		return s.InTx(ctx, "finish a retrieval attempt", func(tx *Tx) error {
-			if err := tx.finishAttempt(ctx, l, o, jsonb); err != nil {
+			if err := tx.finishAttempt(ctx, l, &o, jsonb); err != nil {
 				return err
 			}
-			if err := complete(tx); err != nil || o.Event == "" {
+			if err := complete(tx); err != nil {
 				return err
 			}
-			return tx.AddEvents(ctx, workflow.Event{Type: o.Event, WorkflowExecutionID: l.WorkflowExecutionID})
+			return tx.AddEvents(ctx, o.events(l)...)
 		})
 	})
 }
 
 // finishState stores how an attempt ended and locks the row. Once Jumio has said
-// PROCESSED, later attempts need not ask for the status.
-const finishState = `
+// PROCESSED, later attempts need not ask for the status. The images that are staged will
+// be published, too. Until the retrieval ends, the view counts images: a worker of the
+// previous version may add some, and does not know the count.
+func finishState(more string) string {
+	return `
 	UPDATE callbackd.workflow_executions AS w SET
 		retrieval_state = $4, result_state = CASE WHEN $4 = 'pending' THEN result_state END,
 		retrieval_error = nullif($5, ''), status = coalesce(nullif($6, ''), status), retrieval_attempts = $7,
 		retrieval_asks_status = retrieval_asks_status AND $6 <> 'PROCESSED',
 		lease_token = NULL, lease_until = NULL,
 		retrieved_at = CASE WHEN $8 THEN clock_timestamp() ELSE retrieved_at END,
-		details_retrieved_at = CASE WHEN $9 THEN coalesce(details_retrieved_at, clock_timestamp()) ELSE details_retrieved_at END,
-		account_id = coalesce($10, account_id), definition_key = coalesce($11, definition_key),
-		user_reference = coalesce($12, user_reference), data_center = coalesce($13, data_center)
+		image_count = CASE WHEN $4 <> 'pending' THEN (
+			SELECT count(DISTINCT (i.credential_id, i.classifier)) FROM callbackd.images AS i WHERE i.workflow_execution_id = $1) END` + more + `
 	WHERE workflow_execution_id = $1 AND retrieval_generation = $2 AND lease_token = $3 AND lease_job_id IS NULL
 		AND retrieval_state = 'pending'`
+}
 
-func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o Outcome, jsonb *string) error {
+// setIdentity shows whose the details are, once they are stored.
+func setIdentity(before int) string {
+	set := `, details_retrieved_at = coalesce(details_retrieved_at, retrieved_at, clock_timestamp())`
+	for i, column := range strings.Split(identityRow.Written(), ", ") {
+		set += fmt.Sprintf(", %s = coalesce($%d, w.%s)", column, before+i+1, column)
+	}
+	return set
+}
+
+var (
+	finishWithout  = finishState("")
+	finishIdentity = finishState(setIdentity(8))
+	finishRead     = finishState(setIdentity(8) + ", " + readRow.Set(13))
+	showRead       = `UPDATE callbackd.workflow_executions AS w SET image_count = CASE WHEN retrieval_state <> 'pending' THEN coalesce(image_count, (
+			SELECT count(*) FROM callbackd.images AS i WHERE i.workflow_execution_id = $1 AND i.published)) END` +
+		setIdentity(1) + ", " + readRow.Set(6) + ` WHERE workflow_execution_id = $1`
+	setChanged = `UPDATE callbackd.workflow_executions SET retrieval_changed = true WHERE workflow_execution_id = $1`
+)
+
+func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *string) error {
+	id, earlier, err := tx.prepareRead(ctx, l, o, jsonb)
+	if err != nil {
+		return err
+	}
 	retrieved := o.Outcome == workflow.Retrieved || o.Outcome == workflow.Partial
+	args := []any{l.WorkflowExecutionID, l.Generation, l.Token, string(o.State), o.Error, o.Status, l.Attempt, retrieved}
+	statement := finishWithout
+	if o.Identity != nil {
+		args, statement = append(args, identityRow.Values(o.Identity)...), finishIdentity
+	}
+	if o.Read != nil {
+		args, statement = append(args, readRow.Values(o.Read.columns(id))...), finishRead
+	}
 	batch := &pgx.Batch{}
-	args := append([]any{
-		l.WorkflowExecutionID, l.Generation, l.Token, string(o.State), o.Error, o.Status, l.Attempt, retrieved, o.Identity != nil,
-	}, identityRow.Values(cmp.Or(o.Identity, new(Identity)))...)
-	batch.Queue(finishState, args...).Exec(func(tag pgconn.CommandTag) error {
+	batch.Queue(statement, args...).Exec(func(tag pgconn.CommandTag) error {
 		if tag.RowsAffected() == 0 {
 			return ErrSuperseded
 		}
@@ -255,15 +294,63 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o Outcome, jsonb *str
 		}
 		return nil
 	})
-	if o.Details != nil {
-		batch.Queue(upsertDetails, l.WorkflowExecutionID, l.Generation, jsonb, o.Details)
+	if o.Read != nil {
+		queueDetails(batch, id, l.WorkflowExecutionID, l.Generation, o.Read, jsonb, earlier)
 	}
-	publishImages(batch, l.WorkflowExecutionID)
-	err := tx.SendBatch(ctx, batch).Close()
+	publishImages(batch, l.WorkflowExecutionID, &o.imagesChanged)
+	err = tx.SendBatch(ctx, batch).Close()
 	if errors.Is(err, ErrSuperseded) {
 		return whyNotHeld(ctx, tx.QueryRow, l)
 	}
+	if err == nil && o.Outcome == workflow.Pending && o.changed() && l.claim.ResultState != "" {
+		_, err = tx.Exec(ctx, setChanged, l.WorkflowExecutionID)
+	}
 	return err
+}
+
+// prepareRead compares details with those that are stored, and returns an id for them and
+// where the others are.
+func (tx *Tx) prepareRead(ctx context.Context, l *Lease, o *Outcome, jsonb *string) (id uuid.UUID, earlier stored, err error) {
+	if o.Read == nil {
+		return uuid.Nil, stored{}, nil
+	}
+	earlier, same, err := tx.compareDetails(ctx, l.WorkflowExecutionID, l.claim.stored, jsonb)
+	if err != nil {
+		return uuid.Nil, stored{}, err
+	}
+	o.detailsChanged = !same
+	id, err = newDetailsID(time.Now())
+	return id, earlier, err
+}
+
+func (o *Outcome) changed() bool { return o.detailsChanged || o.imagesChanged }
+
+// events returns what consumers are told: that details are stored, and how the retrieval
+// ended.
+func (o *Outcome) events(l *Lease) []workflow.Event {
+	c := &l.claim
+	event := workflow.Event{
+		WorkflowExecutionID: l.WorkflowExecutionID, AccountID: c.AccountID, UserReference: c.UserReference,
+		RetrievalState: o.State, DecisionType: c.DecisionType,
+	}
+	if i := o.Identity; i != nil {
+		event.AccountID, event.UserReference = cmp.Or(i.AccountID, c.AccountID), cmp.Or(i.UserReference, c.UserReference)
+	}
+	var events []workflow.Event
+	if o.Read != nil {
+		event.DecisionType = details.Decide(o.Read.Parsed).Type
+		event.Type, event.Changed = workflow.EventDetailsRetrieved, &o.detailsChanged
+		events = append(events, event)
+	}
+	if o.Event != "" {
+		event.Type, event.Changed = o.Event, nil
+		if o.Event == workflow.EventRetrieved {
+			changed := o.changed() || c.RetrievalChanged || o.State != c.ResultState
+			event.Changed = &changed
+		}
+		events = append(events, event)
+	}
+	return events
 }
 
 // Backlog is the work that waits for the workers, in the whole database.

@@ -141,13 +141,13 @@ func TestLease(t *testing.T) {
 			t.Errorf("%s while the lease is held: %v, want ErrBusy", name, err)
 		}
 	}
-	if err := s.ReleaseRetrieval(t.Context(), &other, nil, ""); err != nil {
+	if err := s.ReleaseRetrieval(t.Context(), &other, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.ClaimRetrieval(t.Context(), &other, time.Minute); !errors.Is(err, results.ErrBusy) {
 		t.Errorf("after a release by a run that has no lease: %v, want ErrBusy", err)
 	}
-	if err := s.ReleaseRetrieval(t.Context(), l, nil, ""); err != nil {
+	if err := s.ReleaseRetrieval(t.Context(), l, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := storetest.Scalar[int32](t, s, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 0 {
@@ -179,7 +179,7 @@ func TestReleaseKeepsDetails(t *testing.T) {
 	s := storetest.New(t)
 	l := storetest.Claim(t, s, "w")
 	storetest.Stage(t, s, l, "FRONT", "front")
-	if err := s.ReleaseRetrieval(t.Context(), l, []byte(`{"a":1}`), "emea-1"); err != nil {
+	if err := s.ReleaseRetrieval(t.Context(), l, storetest.Reading(`{"a":1}`), &results.Identity{DataCenter: "emea-1"}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := s.ClaimRetrieval(t.Context(), l, time.Minute)
@@ -191,10 +191,10 @@ func TestReleaseKeepsDetails(t *testing.T) {
 	}
 	lost := *l
 	lost.Token = uuid.New()
-	if err := s.ReleaseRetrieval(t.Context(), &lost, []byte(`{"a":2}`), "apac-1"); err != nil {
+	if err := s.ReleaseRetrieval(t.Context(), &lost, storetest.Reading(`{"a":2}`), &results.Identity{DataCenter: "apac-1"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := storetest.Query(t, s, `SELECT details ->> 'a', data_center FROM callbackd.workflow_executions JOIN callbackd.workflow_details USING (workflow_execution_id)`); !cmp.Equal(got, [][]any{{"1", "emea-1"}}) {
+	if got := storetest.Query(t, s, `SELECT details ->> 'a', data_center FROM callbackd.workflow_executions JOIN callbackd.details USING (workflow_execution_id)`); !cmp.Equal(got, [][]any{{"1", "emea-1"}}) {
 		t.Errorf("a run without the lease left %v", got)
 	}
 }
@@ -235,7 +235,7 @@ func TestDetailsThatJSONBCannotHold(t *testing.T) {
 			if got := storetest.Scalar[*string](t, s, `SELECT details ->> $1 FROM jumio.workflow_executions WHERE workflow_execution_id = $2`, tc.path, id); got == nil || *got != tc.want {
 				t.Errorf("details ->> %q is %v, want %q", tc.path, got, tc.want)
 			}
-			if got := storetest.Scalar[[]byte](t, s, `SELECT body FROM callbackd.workflow_details WHERE workflow_execution_id = $1`, id); string(got) != tc.body {
+			if got := storetest.Scalar[[]byte](t, s, `SELECT body FROM callbackd.details WHERE workflow_execution_id = $1`, id); string(got) != tc.body {
 				t.Errorf("the original bytes are not kept")
 			}
 		})

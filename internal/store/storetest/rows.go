@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/details"
 	"callbackd/internal/store/results"
 	"callbackd/internal/workflow"
 )
@@ -95,16 +96,23 @@ func Complete(*results.Tx) error { return nil }
 func Outcome(state workflow.RetrievalState, details string) results.Outcome {
 	o := results.Outcome{Conclusion: workflow.Conclusion{Outcome: state, State: state}}
 	if details != "" {
-		o.Details, o.Identity = []byte(details), new(results.Identity)
+		o.Read = Reading(details)
+		o.Identity = o.Read.Identity()
 	}
 	return o
+}
+
+// Reading returns what is read from details.
+func Reading(body string) *results.Reading {
+	return results.NewReading([]byte(body), details.Parse([]byte(body)), "")
 }
 
 // SeedDetails stores details as a retrieval does.
 func SeedDetails(tb testing.TB, s *Store, id, details string) {
 	tb.Helper()
 	o := Outcome(workflow.Retrieved, "")
-	o.Details, o.Identity = []byte(details), new(results.Identity)
+	o.Read = Reading(details)
+	o.Identity = o.Read.Identity()
 	Finish(tb, s, Claim(tb, s, id), o)
 }
 

@@ -66,12 +66,17 @@ func exec(dsn, sql string) error {
 // NewDatabase creates an empty database, dropped after the test, and returns its DSN.
 func NewDatabase(tb testing.TB) string {
 	tb.Helper()
+	return newDatabase(tb, "template1")
+}
+
+func newDatabase(tb testing.TB, template string) string {
+	tb.Helper()
 	base, err := server()
 	if err != nil {
 		tb.Fatalf("start a Postgres for the tests: %v", err)
 	}
 	name := "callbackd_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	if err := exec(base, "CREATE DATABASE "+name); err != nil {
+	if err := exec(base, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		tb.Fatalf("create a database: %v", err)
 	}
 	if cluster == nil { // a private cluster ends with its databases
@@ -107,14 +112,41 @@ func Migrations(tb testing.TB) fstest.MapFS {
 	return files
 }
 
-// NewMigrated creates a database with the current schema and returns its DSN.
+// NewMigrated creates a database with the current schema and returns its DSN. On a private
+// cluster it is a copy of one that has been migrated once, which takes a tenth of the time.
 func NewMigrated(tb testing.TB) string {
 	tb.Helper()
-	dsn := NewDatabase(tb)
+	if _, err := server(); err != nil {
+		tb.Fatalf("start a Postgres for the tests: %v", err)
+	}
+	if cluster == nil {
+		dsn := NewDatabase(tb)
+		migrate(tb, dsn)
+		return dsn
+	}
+	template.Do(func() {
+		dsn := newDatabase(tb, "template1")
+		migrate(tb, dsn)
+		template.name = dsn[strings.LastIndex(dsn, "/")+1:]
+		template.name, _, _ = strings.Cut(template.name, "?")
+	})
+	if template.name == "" {
+		tb.Fatal("the template of the tests' databases could not be migrated")
+	}
+	return newDatabase(tb, template.name)
+}
+
+// template is a migrated database.
+var template struct {
+	sync.Once
+	name string
+}
+
+func migrate(tb testing.TB, dsn string) {
+	tb.Helper()
 	if err := store.MigrateUp(context.Background(), store.MigratorOptions{DSN: dsn}); err != nil {
 		tb.Fatalf("migrate: %v", err)
 	}
-	return dsn
 }
 
 // Store is the whole store: the database and both halves.

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS callbackd.callbacks_1_received_at_idx;

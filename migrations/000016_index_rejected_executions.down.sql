@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS callbackd.rejected_callbacks_1_workflow_execution_id_idx;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS callbackd.workflow_executions_customer_internal_reference_idx;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS callbackd.workflow_executions_first_callback_at_idx;
