@@ -80,8 +80,8 @@ func (b *bench) growth(ctx context.Context) error {
 					onLeast[i] = took
 				}
 				b.results.compare(figure{
-					What: fmt.Sprintf("callbacks, %s with %d stored, p50", l.what, level), Value: float64(took.Microseconds()) / 1000, Unit: " ms",
-					OverWhat: "the same with the fewest stored", Over: float64(onLeast[i].Microseconds()) / 1000, atMost: 1.5,
+					What: fmt.Sprintf("callbacks, %s with %d stored, p50", l.what, level), Value: float64(took.Microseconds()), Unit: " µs",
+					OverWhat: "the same with the fewest stored", Over: float64(onLeast[i].Microseconds()), atMost: 1.5,
 				})
 			}
 		}
