@@ -2,7 +2,6 @@ package results
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -44,7 +43,8 @@ func (r *Reading) Identity() *Identity {
 // document is an extracted document as it is stored.
 type document struct {
 	*details.Document
-	IsFirst bool `db:"is_first"`
+	WorkflowExecutionID string `db:"workflow_execution_id"`
+	IsFirst             bool   `db:"is_first"`
 }
 
 var (
@@ -52,19 +52,16 @@ var (
 	capabilityRow = store.RowOf[details.Capability]()
 	documentRow   = store.RowOf[document]()
 
-	insertCredentials  = insertRead(credentialRow, "credentials", "details_id", "$1::uuid")
-	insertCapabilities = insertRead(capabilityRow, "capabilities", "details_id", "$1::uuid")
-	insertDocuments    = insertRead(documentRow, "extracted_documents", "details_id, workflow_execution_id", "$1::uuid, $2::text")
+	insertCredentials  = insertRead(credentialRow, "credentials")
+	insertCapabilities = insertRead(capabilityRow, "capabilities")
+	insertDocuments    = insertRead(documentRow, "extracted_documents")
 )
 
-// insertRead returns an INSERT of rows into a typed table, after columns of its own.
-func insertRead[T any](r *store.Row[T], table, columns, parameters string) string {
-	before := 1
-	if columns != "details_id" {
-		before++
-	}
-	return "INSERT INTO callbackd." + table + " (" + columns + ", " + r.Written() + ")" +
-		" SELECT " + parameters + ", " + r.Selected("n") + " FROM " + r.Unnest("n", before)
+// insertRead returns an INSERT of rows into a typed table. Its first parameter is the id of
+// the details.
+func insertRead[T any](r *store.Row[T], table string) string {
+	return "INSERT INTO callbackd." + table + " (details_id, " + r.Written() + ")" +
+		" SELECT $1::uuid, " + r.Selected("n") + " FROM " + r.Unnest("n", 1)
 }
 
 const insertDetails = `
@@ -108,9 +105,7 @@ var storedRow = store.RowOf[stored]()
 // queueDetails queues the statements that store details, with what was read from them, in
 // place of earlier ones. The caller updates the workflow execution (readRow).
 func queueDetails(batch *pgx.Batch, id uuid.UUID, workflowExecutionID string, generation int, r *Reading, jsonb *string, earlier stored) {
-	if earlier.ID != uuid.Nil {
-		batch.Queue(`SELECT callbackd.remove_details(ARRAY[$1::uuid])`, earlier.ID)
-	}
+	queueRemove(batch, earlier.ID)
 	if earlier.Unread {
 		batch.Queue(`DELETE FROM callbackd.workflow_details WHERE workflow_execution_id = $1`, workflowExecutionID)
 	}
@@ -118,21 +113,35 @@ func queueDetails(batch *pgx.Batch, id uuid.UUID, workflowExecutionID string, ge
 	queueRead(batch, id, workflowExecutionID, r)
 }
 
+// queueRemove queues the statement that removes details, if there are any, with what was
+// read from them.
+func queueRemove(batch *pgx.Batch, id uuid.UUID) {
+	if id != uuid.Nil {
+		batch.Queue(`SELECT callbackd.remove_details(ARRAY[$1::uuid])`, id)
+	}
+}
+
 // queueRead queues the statements that store what was read from details.
 func queueRead(batch *pgx.Batch, id uuid.UUID, workflowExecutionID string, r *Reading) {
-	if list := pointers(r.Parsed.Credentials); len(list) > 0 {
-		batch.Queue(insertCredentials, append([]any{id}, credentialRow.Arrays(list)...)...)
-	}
-	if list := pointers(r.Parsed.Capabilities); len(list) > 0 {
-		batch.Queue(insertCapabilities, append([]any{id}, capabilityRow.Arrays(list)...)...)
-	}
 	documents := make([]*document, len(r.Parsed.Documents))
 	for i := range documents {
-		documents[i] = &document{&r.Parsed.Documents[i], i == 0}
+		documents[i] = &document{&r.Parsed.Documents[i], workflowExecutionID, i == 0}
 	}
-	if len(documents) > 0 {
-		batch.Queue(insertDocuments, append([]any{id, workflowExecutionID}, documentRow.Arrays(documents)...)...)
+	queueRows(batch, insertCredentials, id, credentialRow, pointers(r.Parsed.Credentials))
+	queueRows(batch, insertCapabilities, id, capabilityRow, pointers(r.Parsed.Capabilities))
+	queueRows(batch, insertDocuments, id, documentRow, documents)
+}
+
+func queueRows[T any](batch *pgx.Batch, insert string, id uuid.UUID, row *store.Row[T], list []*T) {
+	if len(list) > 0 {
+		batch.Queue(insert, append([]any{id}, row.Arrays(list)...)...)
 	}
+}
+
+// queueShow queues the statement that shows in a workflow execution what was read.
+func queueShow(batch *pgx.Batch, id uuid.UUID, workflowExecutionID string, r *Reading, i *Identity) {
+	args := append([]any{workflowExecutionID}, identityRow.Values(i)...)
+	batch.Queue(showRead, append(args, readRow.Values(r.columns(id))...)...)
 }
 
 func pointers[T any](list []T) []*T {
@@ -188,8 +197,7 @@ func newDetailsID(at time.Time) (uuid.UUID, error) {
 	if err != nil {
 		return id, errors.New("make an id for details")
 	}
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli()))
-	copy(id[:6], ms[2:])
+	ms := uuidTime(at)
+	copy(id[:], ms[:])
 	return id, nil
 }

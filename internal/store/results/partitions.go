@@ -74,8 +74,17 @@ func (t partitionedTable) bound(at time.Time) string {
 		return strconv.FormatInt(at.UnixMicro(), 10)
 	}
 	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
+	ms := uuidTime(at)
+	copy(id[:], ms[:])
 	return "'" + id.String() + "'"
+}
+
+// uuidTime returns the first six bytes of a UUIDv7 of a time (RFC 9562, section 5.7).
+func uuidTime(at time.Time) (ms [6]byte) {
+	var whole [8]byte
+	binary.BigEndian.PutUint64(whole[:], uint64(at.UnixMilli()))
+	copy(ms[:], whole[2:])
+	return ms
 }
 
 // timeOf returns the time of an id, as pg_get_expr prints it in a partition's bounds.
@@ -245,10 +254,9 @@ func (t partitionedTable) pullBack(last partition, end time.Time) string {
 	if !t.written {
 		return ""
 	}
-	var before [8]byte
-	binary.BigEndian.PutUint64(before[:], uint64(end.UnixMilli()-1)) //nolint:gosec // after 1970
+	before := uuidTime(end.Add(-time.Millisecond))
 	pulledBack := func(key string) string {
-		return fmt.Sprintf(`('%s' || left(encode(sha256(uuid_send(%s)), 'hex'), 20))::uuid`, hex.EncodeToString(before[2:]), key)
+		return fmt.Sprintf(`('%s' || left(encode(sha256(uuid_send(%s)), 'hex'), 20))::uuid`, hex.EncodeToString(before[:]), key)
 	}
 	update := func(table string) string {
 		return fmt.Sprintf(`UPDATE callbackd.%s SET %[2]s = %[3]s WHERE %[2]s >= %[4]s;`, table, t.key, pulledBack(t.key), t.bound(end))

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -203,9 +202,7 @@ func (t *toRead) queue(batch *pgx.Batch, r *Reading) error {
 		if id, err = newDetailsID(t.storedAt); err != nil {
 			return err
 		}
-		if t.earlier.ID != uuid.Nil {
-			batch.Queue(`SELECT callbackd.remove_details(ARRAY[$1::uuid])`, t.earlier.ID)
-		}
+		queueRemove(batch, t.earlier.ID)
 		batch.Queue(moveDetails, id, t.id)
 	} else {
 		batch.Queue(`DELETE FROM callbackd.credentials WHERE details_id = $1`, id)
@@ -213,8 +210,7 @@ func (t *toRead) queue(batch *pgx.Batch, r *Reading) error {
 		batch.Queue(`DELETE FROM callbackd.extracted_documents WHERE details_id = $1 AND workflow_execution_id = $2`, id, t.id)
 	}
 	queueRead(batch, id, t.id, r)
-	args := append([]any{t.id}, identityRow.Values(r.Identity())...)
-	batch.Queue(showRead, append(args, readRow.Values(r.columns(id))...)...)
+	queueShow(batch, id, t.id, r, r.Identity())
 	return nil
 }
 

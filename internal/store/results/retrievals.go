@@ -165,8 +165,7 @@ func (s *Store) ReleaseRetrieval(ctx context.Context, l *Lease, r *Reading, i *I
 				return err
 			}
 			batch := &pgx.Batch{}
-			args := append([]any{l.WorkflowExecutionID}, identityRow.Values(i)...)
-			batch.Queue(showRead, append(args, readRow.Values(r.columns(id))...)...)
+			queueShow(batch, id, l.WorkflowExecutionID, r, i)
 			queueDetails(batch, id, l.WorkflowExecutionID, l.Generation, r, jsonb, earlier)
 			if o.changed() && l.claim.ResultState != "" {
 				batch.Queue(setChanged, l.WorkflowExecutionID)
