@@ -84,10 +84,34 @@ func (s *Store) StageImage(ctx context.Context, l *Lease, img *Image) error {
 	return store.Translate(doing, err)
 }
 
-// publishImages makes the staged images visible. If a part has an image already, that
+// queuePublishImages makes the staged images visible, the first of their workflow
+// execution.
+func queuePublishImages(batch *pgx.Batch, l *Lease, o *Outcome) {
+	batch.Queue(publishStaged, l.WorkflowExecutionID).Exec(func(tag pgconn.CommandTag) error {
+		o.imagesChanged = tag.RowsAffected() > 0
+		switch staged := tag.RowsAffected(); {
+		case staged < int64(o.Images):
+			return errImagesLost
+		case staged > int64(o.Images):
+			return errDoubles
+		}
+		return nil
+	})
+}
+
+const publishStaged = `UPDATE callbackd.images SET published = true WHERE workflow_execution_id = $1 AND NOT published`
+
+// queueReplaceImages makes the staged images visible. If a part has an image already, that
 // row keeps its id and gets the new content; unchanged content is not written again. Of a
-// part that two runs have staged, the first stays. changed is set if anything differs.
-func publishImages(batch *pgx.Batch, workflowExecutionID string, changed *bool) {
+// part that two runs have staged, the first stays.
+func queueReplaceImages(batch *pgx.Batch, l *Lease, o *Outcome) {
+	batch.Queue(`SELECT FROM callbackd.images WHERE workflow_execution_id = $1 AND generation = $2`,
+		l.WorkflowExecutionID, l.Generation).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() < int64(o.Images) {
+			return errImagesLost
+		}
+		return nil
+	})
 	batch.Queue(`
 		UPDATE callbackd.images AS p SET
 			generation = s.generation, account_id = s.account_id, category = s.category, content_type = s.content_type,
@@ -97,19 +121,21 @@ func publishImages(batch *pgx.Batch, workflowExecutionID string, changed *bool) 
 		FROM callbackd.images AS s, callbackd.images AS o
 		WHERE p.workflow_execution_id = $1 AND p.published AND s.workflow_execution_id = $1 AND NOT s.published
 			AND s.credential_id = p.credential_id AND s.classifier = p.classifier AND o.image_id = p.image_id
-		RETURNING o.sha256 <> s.sha256`, workflowExecutionID).Query(func(rows pgx.Rows) error {
+		RETURNING o.sha256 <> s.sha256`, l.WorkflowExecutionID).Query(func(rows pgx.Rows) error {
 		differs, err := pgx.CollectRows(rows, pgx.RowTo[bool])
-		*changed = *changed || slices.Contains(differs, true)
+		o.imagesChanged = slices.Contains(differs, true)
 		return err
 	})
 	batch.Queue(`
 		DELETE FROM callbackd.images AS s USING callbackd.images AS p
 		WHERE p.workflow_execution_id = $1 AND s.workflow_execution_id = $1 AND NOT s.published
 			AND s.credential_id = p.credential_id AND s.classifier = p.classifier
-			AND (p.published OR p.image_id < s.image_id)`, workflowExecutionID)
-	batch.Queue(`UPDATE callbackd.images SET published = true WHERE workflow_execution_id = $1 AND NOT published`, workflowExecutionID).
-		Exec(func(tag pgconn.CommandTag) error {
-			*changed = *changed || tag.RowsAffected() > 0
-			return nil
-		})
+			AND (p.published OR p.image_id < s.image_id)`, l.WorkflowExecutionID)
+	batch.Queue(publishStaged, l.WorkflowExecutionID).Exec(func(tag pgconn.CommandTag) error {
+		o.imagesChanged = o.imagesChanged || tag.RowsAffected() > 0
+		return nil
+	})
+	batch.Queue(`UPDATE callbackd.workflow_executions SET image_count = (
+			SELECT count(*) FROM callbackd.images AS i WHERE i.workflow_execution_id = $1 AND i.published)
+		WHERE workflow_execution_id = $1 AND image_count IS NOT NULL`, l.WorkflowExecutionID)
 }

@@ -44,6 +44,8 @@ type Claim struct {
 	Details []byte
 	// Parts are the image parts that earlier attempts of this retrieval stored.
 	Parts map[PartKey]bool
+	// hasImages reports whether jumio.images shows any yet.
+	hasImages bool
 }
 
 var claimRetrieval = `
@@ -62,13 +64,14 @@ var claimRetrieval = `
 		WHERE i.workflow_execution_id = c.workflow_execution_id AND NOT i.published AND i.generation <> $2
 	)
 	SELECT ` + executionRow.Columns("c.") + `, c.details_id, o.generation IS NOT NULL,
-		coalesce(CASE WHEN o.generation = $2 THEN o.body END, CASE WHEN d.generation = $2 THEN d.body END), i.credentials, i.classifiers
+		coalesce(CASE WHEN o.generation = $2 THEN o.body END, CASE WHEN d.generation = $2 THEN d.body END), i.credentials, i.classifiers, i.published
 	FROM claimed AS c
 	LEFT JOIN callbackd.workflow_details AS o ON o.workflow_execution_id = c.workflow_execution_id
 	LEFT JOIN callbackd.details AS d ON d.details_id = c.details_id
 	LEFT JOIN LATERAL (
-		SELECT array_agg(credential_id) AS credentials, array_agg(classifier) AS classifiers
-		FROM callbackd.images WHERE workflow_execution_id = c.workflow_execution_id AND generation = $2
+		SELECT array_agg(credential_id) FILTER (WHERE generation = $2) AS credentials,
+			array_agg(classifier) FILTER (WHERE generation = $2) AS classifiers, coalesce(bool_or(published), false) AS published
+		FROM callbackd.images WHERE workflow_execution_id = c.workflow_execution_id
 	) AS i ON true`
 
 // ClaimRetrieval gives the run the lease for holdFor and counts the attempt. It returns
@@ -78,7 +81,7 @@ func (s *Store) ClaimRetrieval(ctx context.Context, l *Lease, holdFor time.Durat
 	var c Claim
 	var credentials, classifiers []string
 	into := append(executionRow.Into(&c.Execution), storedRow.Into(&c.stored)...)
-	into = append(into, &c.Details, &credentials, &classifiers)
+	into = append(into, &c.Details, &credentials, &classifiers, &c.hasImages)
 	err := s.db.Pool().QueryRow(ctx, claimRetrieval, l.WorkflowExecutionID, l.Generation, l.Token, holdFor).Scan(into...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, store.Translate(doing, whyNotHeld(ctx, s.db.Pool().QueryRow, l))
@@ -210,28 +213,39 @@ var identityRow = store.RowOf[Identity]()
 // attempt must be repeated.
 var errImagesLost = fmt.Errorf("staged images are lost: %w", store.ErrUnavailable)
 
+// errDoubles means that a run whose lease has expired has staged images, too.
+const errDoubles store.Error = "two runs have staged images"
+
 // FinishAttempt stores an attempt's outcome, publishes the staged images, gives the
 // lease back, calls complete and adds the events, all in one transaction. Nothing changes
 // if it returns ErrSuperseded (a newer retrieval has begun), ErrBusy (another run has
 // taken the lease) or ErrUnavailable (also if staged images are lost).
 func (s *Store) FinishAttempt(ctx context.Context, l *Lease, o Outcome, complete func(*Tx) error) error {
 	return s.withDetails(o.Read, func(jsonb *string) error {
-		return s.InTx(ctx, "finish a retrieval attempt", func(tx *Tx) error {
-			if err := tx.finishAttempt(ctx, l, &o, jsonb); err != nil {
-				return err
-			}
-			if err := complete(tx); err != nil {
-				return err
-			}
-			return tx.AddEvents(ctx, o.events(l)...)
-		})
+		finish := func() error {
+			return s.InTx(ctx, "finish a retrieval attempt", func(tx *Tx) error {
+				if err := tx.finishAttempt(ctx, l, &o, jsonb); err != nil {
+					return err
+				}
+				if err := complete(tx); err != nil {
+					return err
+				}
+				return tx.AddEvents(ctx, o.events(l)...)
+			})
+		}
+		err := finish()
+		if errors.Is(err, errDoubles) {
+			l.claim.hasImages = true // as if they were of an earlier retrieval
+			err = finish()
+		}
+		return err
 	})
 }
 
 // finishState stores how an attempt ended and locks the row. Once Jumio has said
-// PROCESSED, later attempts need not ask for the status. The images that are staged will
-// be published, too. Until the retrieval ends, the view counts images: a worker of the
-// previous version may add some, and does not know the count.
+// PROCESSED, later attempts need not ask for the status. Until the retrieval ends, the
+// view counts images: a worker of the previous version may add some, and does not know the
+// count.
 func finishState(more string) string {
 	return `
 	UPDATE callbackd.workflow_executions AS w SET
@@ -240,8 +254,7 @@ func finishState(more string) string {
 		retrieval_asks_status = retrieval_asks_status AND $6 <> 'PROCESSED',
 		lease_token = NULL, lease_until = NULL,
 		retrieved_at = CASE WHEN $8 THEN clock_timestamp() ELSE retrieved_at END,
-		image_count = CASE WHEN $4 <> 'pending' THEN (
-			SELECT count(DISTINCT (i.credential_id, i.classifier)) FROM callbackd.images AS i WHERE i.workflow_execution_id = $1) END` + more + `
+		image_count = CASE WHEN $4 <> 'pending' THEN $9::int END` + more + `
 	WHERE workflow_execution_id = $1 AND retrieval_generation = $2 AND lease_token = $3 AND lease_job_id IS NULL
 		AND retrieval_state = 'pending'`
 }
@@ -257,8 +270,8 @@ func setIdentity(before int) string {
 
 var (
 	finishWithout  = finishState("")
-	finishIdentity = finishState(setIdentity(8))
-	finishRead     = finishState(setIdentity(8) + ", " + readRow.Set(13))
+	finishIdentity = finishState(setIdentity(9))
+	finishRead     = finishState(setIdentity(9) + ", " + readRow.Set(14))
 	showRead       = `UPDATE callbackd.workflow_executions AS w SET image_count = CASE WHEN retrieval_state <> 'pending' THEN coalesce(image_count, (
 			SELECT count(*) FROM callbackd.images AS i WHERE i.workflow_execution_id = $1 AND i.published)) END` +
 		setIdentity(1) + ", " + readRow.Set(6) + ` WHERE workflow_execution_id = $1`
@@ -271,7 +284,7 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 		return err
 	}
 	retrieved := o.Outcome == workflow.Retrieved || o.Outcome == workflow.Partial
-	args := []any{l.WorkflowExecutionID, l.Generation, l.Token, string(o.State), o.Error, o.Status, l.Attempt, retrieved}
+	args := []any{l.WorkflowExecutionID, l.Generation, l.Token, string(o.State), o.Error, o.Status, l.Attempt, retrieved, o.Images}
 	statement := finishWithout
 	if o.Identity != nil {
 		args, statement = append(args, identityRow.Values(o.Identity)...), finishIdentity
@@ -286,17 +299,14 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 		}
 		return nil
 	})
-	batch.Queue(`SELECT FROM callbackd.images WHERE workflow_execution_id = $1 AND generation = $2`,
-		l.WorkflowExecutionID, l.Generation).Exec(func(tag pgconn.CommandTag) error {
-		if tag.RowsAffected() < int64(o.Images) {
-			return errImagesLost
-		}
-		return nil
-	})
+	if l.claim.hasImages {
+		queueReplaceImages(batch, l, o)
+	} else {
+		queuePublishImages(batch, l, o)
+	}
 	if o.Read != nil {
 		queueDetails(batch, id, l.WorkflowExecutionID, l.Generation, o.Read, jsonb, earlier)
 	}
-	publishImages(batch, l.WorkflowExecutionID, &o.imagesChanged)
 	err = tx.SendBatch(ctx, batch).Close()
 	if errors.Is(err, ErrSuperseded) {
 		return whyNotHeld(ctx, tx.QueryRow, l)
