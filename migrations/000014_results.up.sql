@@ -41,6 +41,7 @@ CREATE TABLE callbackd.capabilities (
 ) PARTITION BY RANGE (details_id);
 CREATE TABLE callbackd.capabilities_1 PARTITION OF callbackd.capabilities FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 
+-- Not by month: jumio.verifications looks up one for each row, and by document number.
 CREATE TABLE callbackd.extracted_documents (
     details_id uuid NOT NULL,
     workflow_execution_id text NOT NULL,
@@ -59,9 +60,8 @@ CREATE TABLE callbackd.extracted_documents (
     address_country text, address_postal_code text, address_subdivision text, address_city text,
     address_formatted text,
     PRIMARY KEY (workflow_execution_id, position, details_id)
-) PARTITION BY RANGE (details_id);
-CREATE TABLE callbackd.extracted_documents_1 PARTITION OF callbackd.extracted_documents FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
-CREATE INDEX extracted_documents_1_document_number_idx ON callbackd.extracted_documents_1 (document_number, issuing_country);
+);
+CREATE INDEX extracted_documents_document_number_idx ON callbackd.extracted_documents (document_number, issuing_country);
 
 ALTER TABLE callbackd.workflow_executions
     ADD COLUMN user_reference_unsigned text,

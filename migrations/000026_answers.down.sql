@@ -5,6 +5,7 @@ DROP FUNCTION jumio.handled(text, bigint);
 DROP VIEW jumio.consumers;
 DROP TABLE callbackd.consumers;
 DROP VIEW jumio.verifications, jumio.credentials, jumio.extracted_documents, jumio.capabilities, jumio.workflow_executions;
+DROP FUNCTION callbackd.count_images(text);
 REVOKE ALL ON SCHEMA jumio FROM jumio_consumer;
 
 CREATE VIEW jumio.workflow_executions AS

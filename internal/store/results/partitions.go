@@ -40,7 +40,6 @@ var partitioned = []partitionedTable{
 	{name: "details", key: "details_id", few: 200},
 	{name: "credentials", key: "details_id"},
 	{name: "capabilities", key: "details_id"},
-	{name: "extracted_documents", key: "details_id"},
 }
 
 type partitionedTable struct {

@@ -125,7 +125,7 @@ func TestPartitionsOfAFreshDatabase(t *testing.T) {
 	s := storetest.New(t)
 	// The last microsecond of a month, and of a year in UTC, in another zone.
 	now := time.Date(2031, 12, 31, 23, 59, 59, 999999000, time.UTC).In(time.FixedZone("", 14*3600))
-	want := []string{"callbacks", "rejected_callbacks", "events", "images", "details", "credentials", "capabilities", "extracted_documents"}
+	want := []string{"callbacks", "rejected_callbacks", "events", "images", "details", "credentials", "capabilities"}
 	if d := cmp.Diff(want, results.PartitionedTables()); d != "" {
 		t.Errorf("tables (-want +got):\n%s", d)
 	}
@@ -167,8 +167,6 @@ var insertIDs = map[string]string{
 		SELECT id, 1, 'c', '{FRONT}' FROM unnest($1::uuid[]) AS n (id)`,
 	"capabilities": `INSERT INTO callbackd.capabilities (details_id, capability, position, credential_ids, credential_categories)
 		SELECT id, 'usability', 1, '{c}', '{ID}' FROM unnest($1::uuid[]) AS n (id)`,
-	"extracted_documents": `INSERT INTO callbackd.extracted_documents (details_id, workflow_execution_id, position, is_first, credential_ids, address_formatted)
-		SELECT id, 'w', 1, true, '{c}', 'last column' FROM unnest($1::uuid[]) AS n (id)`,
 }
 
 // rowsOf returns all that is in the partitioned tables, and the inbox.
