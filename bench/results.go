@@ -158,8 +158,8 @@ func number(value float64, unit string) string {
 	}
 }
 
-// write makes name.json, name.svg when there is something to draw, and name.md for the
-// questions.
+// write makes name.json, name.svg when there is something to draw, and name.md and
+// name-questions.svg for the questions.
 func (r *results) write(dir, name string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // part of the repository
 		return fmt.Errorf("write the results: %w", err)
@@ -176,6 +176,9 @@ func (r *results) write(dir, name string) error {
 	}
 	if len(r.Questions) > 0 {
 		files[".md"] = r.markdown()
+		if files["-questions.svg"], err = r.questionChart(); err != nil {
+			return err
+		}
 	}
 	for extension, content := range files {
 		path := filepath.Join(dir, name+extension)

@@ -138,6 +138,9 @@ func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := awaitPartitions(ctx, dsn); err != nil {
+		return r, err
+	}
 	began := time.Now()
 	if _, err := newJourneys(ctx, sandbox, workflows, s.url()); err != nil {
 		return r, err
@@ -159,6 +162,18 @@ func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn 
 		return r, err
 	}
 	return retrieved{"jumio.images", float64(workflows) / last.Sub(began).Seconds(), peakMemory(s.cmd.Process.Pid)}, nil
+}
+
+// awaitPartitions waits until a fresh database has its partitions, which is not a
+// retrieval's work.
+func awaitPartitions(ctx context.Context, dsn string) error {
+	return query(ctx, dsn, func(conn *pgx.Conn) error {
+		return poll(ctx, retrievalPatience, 50*time.Millisecond, "the partitions", func() (made bool, err error) {
+			err = conn.QueryRow(ctx, `SELECT bool_and((SELECT count(*) FROM pg_inherits AS i WHERE i.inhparent = c.oid) > 4)
+				FROM pg_class AS c WHERE c.relnamespace = 'callbackd'::regnamespace AND c.relkind = 'p'`).Scan(&made)
+			return made, err
+		})
+	})
 }
 
 // retrieveWithBareLoop runs the bare loop, which times itself.

@@ -157,23 +157,13 @@ ORDER BY callback_id DESC
 LIMIT 100;
 
 -- name: callbacks_of_an_hour
--- question: Which callbacks came in the hour from a time on? Reads one month.
+-- question: Which callbacks came in the hour from a time on?
 -- kind: page
 -- parameters: received_at
 SELECT callback_id, received_at, workflow_execution_id, workflow_status, account_id, user_reference
 FROM jumio.callbacks
 WHERE callback_id >= jumio.id_at($1) AND callback_id < jumio.id_at($1 + interval '1 hour')
 ORDER BY callback_id
-LIMIT 100;
-
--- name: callbacks_received_in_an_hour
--- question: The same by received_at. Looks into every month.
--- kind: page
--- parameters: received_at
-SELECT callback_id, received_at, workflow_execution_id, workflow_status, account_id, user_reference
-FROM jumio.callbacks
-WHERE received_at >= $1 AND received_at < $1 + interval '1 hour'
-ORDER BY received_at
 LIMIT 100;
 
 -- name: rejected_callbacks_of_workflow_execution

@@ -152,7 +152,7 @@ func (w *worker) finish(ctx context.Context, job *river.Job[queue.Retrieval], a 
 	defer cancel()
 	err = w.results.FinishAttempt(storing, a.lease, a.outcome(conclusion), func(tx *results.Tx) error {
 		if over {
-			return queue.Complete(storing, tx.Tx, job)
+			return queue.Complete(storing, tx.Tx, job.ID)
 		}
 		return queue.SetPriority(storing, tx.Tx, job.ID, a.retryPriority(job.Priority))
 	})

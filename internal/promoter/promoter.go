@@ -228,7 +228,8 @@ func (p *Promoter) promoteBatch(ctx context.Context, tx *results.Tx, take result
 			return err
 		}
 	}
-	return tx.AddEvents(ctx, b.events...)
+	tx.AddEvents(b.events...)
+	return nil
 }
 
 // report counts, logs and traces a committed batch.

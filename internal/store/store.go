@@ -97,12 +97,18 @@ func (db *DB) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Tx is a transaction and what follows its commit.
+// Tx is a transaction, what it ends with, and what follows its commit.
 type Tx struct {
 	pgx.Tx
 	DB    *DB
+	last  pgx.Batch
 	after []func()
 }
+
+// Last adds a statement that is executed after f of InTx, in one message with the commit:
+// what it locks is locked for as long as the server needs, and not until this process gets
+// its turn to say that all is well.
+func (tx *Tx) Last(sql string, args ...any) { tx.last.Queue(sql, args...) }
 
 // AfterCommit makes InTx call f after the commit.
 func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
@@ -111,9 +117,17 @@ func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
 // what was being done.
 func (db *DB) InTx(ctx context.Context, doing string, f func(*Tx) error) error {
 	tx := &Tx{DB: db}
-	err := pgx.BeginFunc(ctx, db.pool, func(begun pgx.Tx) error {
-		tx.Tx = begun
-		return f(tx)
+	err := db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
+		if tx.Tx, err = conn.Begin(ctx); err != nil {
+			return err
+		}
+		if err = f(tx); err == nil {
+			err = tx.commit(ctx, conn)
+		}
+		if err != nil {
+			_ = tx.Rollback(ctx) // if it fails, the connection is closed
+		}
+		return err
 	})
 	if err != nil {
 		return Translate(doing, err)
@@ -122,4 +136,12 @@ func (db *DB) InTx(ctx context.Context, doing string, f func(*Tx) error) error {
 		after()
 	}
 	return nil
+}
+
+func (tx *Tx) commit(ctx context.Context, conn *pgxpool.Conn) error {
+	if tx.last.Len() == 0 {
+		return tx.Commit(ctx)
+	}
+	tx.last.Queue("commit")
+	return conn.SendBatch(ctx, &tx.last).Close()
 }

@@ -48,7 +48,7 @@ func addEvents(t *testing.T, s *storetest.Store, n int) (ids []int64) {
 	for i := range list {
 		list[i] = workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: fmt.Sprint("w-", i)}
 	}
-	if err := s.InTx(t.Context(), "add events", func(tx *results.Tx) error { return tx.AddEvents(t.Context(), list...) }); err != nil {
+	if err := s.InTx(t.Context(), "add events", func(tx *results.Tx) error { tx.AddEvents(list...); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range storetest.Query(t, s, `SELECT event_id FROM (SELECT event_id FROM jumio.events ORDER BY event_id DESC LIMIT $1) AS e ORDER BY 1`, n) {

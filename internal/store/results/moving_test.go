@@ -283,7 +283,7 @@ func TestMoveDetails(t *testing.T) {
 	}
 	// Nothing is before 1970 or in the future, so that it keeps no partition open.
 	ensure(t, s, time.Now())
-	for _, table := range []string{"details", "credentials", "capabilities", "extracted_documents"} {
+	for _, table := range []string{"details", "credentials", "capabilities"} {
 		if d := cmp.Diff(layout(time.Now(), 2, 5), partitionsOf(t, s, table)); d != "" {
 			t.Errorf("partitions of %s (-want +got):\n%s", table, d)
 		}

@@ -514,7 +514,8 @@ func TestEventIDsAscend(t *testing.T) {
 	add := func(step string, least, most int64) {
 		t.Helper()
 		err := s.InTx(t.Context(), "add events", func(tx *results.Tx) error {
-			return tx.AddEvents(t.Context(), workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: "a"}, workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: "b"})
+			tx.AddEvents(workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: "a"}, workflow.Event{Type: workflow.EventExpired, WorkflowExecutionID: "b"})
+			return nil
 		})
 		if err != nil {
 			t.Fatalf("%s: %v", step, err)

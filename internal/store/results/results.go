@@ -26,20 +26,19 @@ func (s *Store) InTx(ctx context.Context, doing string, f func(*Tx) error) error
 	return s.db.InTx(ctx, doing, func(tx *store.Tx) error { return f(&Tx{tx}) })
 }
 
-// AddEvents stores events and notifies consumers after the commit. It must be the last
-// statement of its transaction, because it takes the lock that keeps event ids in the
-// order of their commits.
-func (tx *Tx) AddEvents(ctx context.Context, events ...workflow.Event) error {
+// AddEvents stores events, as the last statement of the transaction, because it takes the
+// lock that keeps event ids in the order of their commits. After the commit, consumers are
+// notified.
+func (tx *Tx) AddEvents(events ...workflow.Event) {
 	if len(events) == 0 {
-		return nil
+		return
 	}
 	ids, rows := make([]string, len(events)), make([]*workflow.Event, len(events))
 	for i := range events {
 		ids[i], rows[i] = events[i].WorkflowExecutionID, &events[i]
 	}
 	tx.AfterCommit(func() { tx.DB.Announce(ids) })
-	_, err := tx.Exec(ctx, addEvents, append([]any{len(events)}, eventRow.Arrays(rows)...)...)
-	return err
+	tx.Last(addEvents, append([]any{len(events)}, eventRow.Arrays(rows)...)...)
 }
 
 var (

@@ -48,6 +48,9 @@ type Claim struct {
 	hasImages bool
 }
 
+// The commit does not wait for the disk: a crash of the database that forgets a lease has
+// closed the run's connections, too, and the run is repeated once its job is taken for a
+// dead worker's.
 var claimRetrieval = `
 	WITH claimed AS (
 		UPDATE callbackd.workflow_executions
@@ -65,7 +68,7 @@ var claimRetrieval = `
 	)
 	SELECT ` + executionRow.Columns("c.") + `, c.details_id, o.generation IS NOT NULL,
 		coalesce(CASE WHEN o.generation = $2 THEN o.body END, CASE WHEN d.generation = $2 THEN d.body END), i.credentials, i.classifiers, i.published
-	FROM claimed AS c
+	FROM claimed AS c CROSS JOIN set_config('synchronous_commit', 'off', true)
 	LEFT JOIN callbackd.workflow_details AS o ON o.workflow_execution_id = c.workflow_execution_id
 	LEFT JOIN callbackd.details AS d ON d.details_id = c.details_id
 	LEFT JOIN LATERAL (
@@ -176,7 +179,8 @@ func (s *Store) ReleaseRetrieval(ctx context.Context, l *Lease, r *Reading, i *I
 			if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 				return err
 			}
-			return tx.AddEvents(ctx, o.events(l)...)
+			tx.AddEvents(o.events(l)...)
+			return nil
 		})
 	})
 }
@@ -230,7 +234,8 @@ func (s *Store) FinishAttempt(ctx context.Context, l *Lease, o Outcome, complete
 				if err := complete(tx); err != nil {
 					return err
 				}
-				return tx.AddEvents(ctx, o.events(l)...)
+				tx.AddEvents(o.events(l)...)
+				return nil
 			})
 		}
 		err := finish()
