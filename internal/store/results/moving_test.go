@@ -571,8 +571,8 @@ func TestDownBetweenTheSteps(t *testing.T) {
 	}
 	const left = `SELECT (SELECT count(*) FROM pg_constraint WHERE conname = 'range_check') + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'pull_back%')
 		+ (SELECT count(*) FROM pg_trigger WHERE tgname = 'pull_back')`
-	if n := storetest.Scalar[int](t, s, left); n != 12 {
-		t.Fatalf("%d things are left between the steps, want 12", n)
+	if n := storetest.Scalar[int](t, s, left); n != 11 {
+		t.Fatalf("%d things are left between the steps, want 11", n)
 	}
 	m, err := store.NewMigrator(t.Context(), store.MigratorOptions{DSN: dsn})
 	if err != nil {
