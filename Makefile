@@ -12,8 +12,8 @@
 # make release archives, checksums and bills of materials in dist/
 #
 # demo and test install PostgreSQL from the system's packages if none is found and
-# DATABASE_URL is not set. test also installs nginx, HAProxy, psql, psycopg, and a C
-# compiler for the race detector.
+# DATABASE_URL is not set. test also installs nginx, HAProxy, psql, psycopg, Chromium,
+# and a C compiler for the race detector.
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
@@ -50,7 +50,7 @@ demo:
 	@./bin/callbackd demo $(DEMO_FLAGS)
 
 test:
-	@sh .ci/need.sh postgres compiler loadbalancers consumers
+	@sh .ci/need.sh postgres compiler loadbalancers consumers browser
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
 # Its short version is part of test. More flags: make chaos CHAOS_FLAGS=-chaos.seed=42

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that these programs are on this machine:
-#   need.sh [postgres] [compiler] [loadbalancers] [consumers] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
+#   need.sh [postgres] [compiler] [loadbalancers] [consumers] [browser] [wrk] [prometheus] [chromium] [docker] [debootstrap] [systemd]
 # Installs missing ones with apt-get or brew, or says what to do.
 set -eu
 cd "$(dirname "$0")/.."
@@ -123,6 +123,24 @@ need_consumers() {
 		apt_install postgresql-client python3-psycopg
 	fi
 	has_consumers || fail "the tests of the consumers need psql in PATH and Python with psycopg 3: install both, psycopg with pip install 'psycopg[binary]'"
+}
+
+# Any browser of Chromium's family, where it is usually found.
+has_browser() {
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+		[ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ]
+}
+
+need_browser() {
+	if has_browser; then
+		return
+	fi
+	if command -v apt-get >/dev/null; then
+		apt_install chromium
+	elif command -v brew >/dev/null; then
+		brew install --cask google-chrome </dev/null >&2
+	fi
+	has_browser || fail "the test of the web journey needs Chromium or Chrome: install one of them"
 }
 
 need_wrk() {

@@ -181,6 +181,7 @@ func workerSettings(sandboxURL string) []string {
 		"JUMIO_USER_AGENT=callbackd bench/v1.0",
 		"JUMIO_TOKEN_URL=" + sandboxURL,
 		"JUMIO_RETRIEVAL_URL=" + sandboxURL,
+		"JUMIO_STATUS_URL=" + sandboxURL,
 	}
 }
 

@@ -11,11 +11,11 @@
 SET client_min_messages = warning;
 
 SELECT format('CREATE ROLE %I', name)
-FROM unnest(ARRAY['callbackd_receiver', 'jumio_reader', 'jumio_consumer', 'callbackd_owner', 'callbackd_worker', 'callbackd_receive', 'results']) AS name
+FROM unnest(ARRAY['callbackd_receiver', 'jumio_reader', 'jumio_consumer', 'jumio_starter', 'callbackd_owner', 'callbackd_worker', 'callbackd_receive', 'results']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 
--- The roles that hold the rights: callbackd_receiver, jumio_reader and jumio_consumer.
--- `callbackd migrate up` grants them what they need; where they do not exist, it
+-- The roles that hold the rights: callbackd_receiver, jumio_reader, jumio_consumer and
+-- jumio_starter. `callbackd migrate up` grants them what they need; where they do not exist, it
 -- makes them, which takes CREATEROLE.
 
 -- Owns the schema: runs the migrations, nothing else.
@@ -40,7 +40,7 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'callbackd') \gexec
 
 -- Only the owner, and the worker with it, may fill the disk with temporary tables.
 REVOKE CONNECT, TEMPORARY ON DATABASE callbackd FROM PUBLIC;
-GRANT CONNECT ON DATABASE callbackd TO callbackd_owner, callbackd_receiver, jumio_reader, jumio_consumer;
+GRANT CONNECT ON DATABASE callbackd TO callbackd_owner, callbackd_receiver, jumio_reader, jumio_consumer, jumio_starter;
 
 -- Defaults for readers that have gone astray. A hostile one sets them anew: they
 -- bind nobody who does not want it. callbackd sets its own.

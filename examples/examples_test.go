@@ -81,15 +81,20 @@ func goCommand(t *testing.T) []string {
 	return []string{program}
 }
 
-// pythonCommand takes the first Python that has psycopg: Debian's may not be the first in PATH.
 func pythonCommand(t *testing.T) []string {
+	t.Helper()
+	return python(t, "consumer.py")
+}
+
+// python takes the first Python that has psycopg: Debian's may not be the first in PATH.
+func python(t *testing.T, script string) []string {
 	t.Helper()
 	for _, python := range []string{"python3", "/usr/bin/python3"} {
 		if exec.Command(python, "-c", "import psycopg").Run() == nil {
-			return []string{python, look(t, "consumer.py")}
+			return []string{python, look(t, script)}
 		}
 	}
-	t.Fatal("consumer.py needs Python with psycopg 3: apt-get install python3-psycopg, or pip install 'psycopg[binary]'")
+	t.Fatal(script + " needs Python with psycopg 3: apt-get install python3-psycopg, or pip install 'psycopg[binary]'")
 	return nil
 }
 
@@ -114,21 +119,28 @@ func newRig(t *testing.T, consumer string, command []string) *rig {
 	t.Helper()
 	dsn := storetest.NewMigrated(t)
 	r := &rig{t: t, consumer: consumer, command: command, owner: storetest.Open(t, dsn), dsn: storetest.AsMember(t, dsn, "jumio_reader, jumio_consumer")}
-	u, err := url.Parse(r.dsn)
+	r.role = ownSchema(t, r.owner, r.dsn)
+	return r
+}
+
+// ownSchema gives the role that a DSN logs in with a schema for its tables, and returns the role.
+func ownSchema(t *testing.T, owner *storetest.Store, dsn string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.role = u.User.Username()
+	role := u.User.Username()
 	for _, sql := range []string{
-		"CREATE SCHEMA " + r.role, // the first in its search path
-		"GRANT USAGE, CREATE ON SCHEMA " + r.role + " TO " + r.role,
-		"GRANT " + r.role + " TO CURRENT_USER", // to lock its table, and to end its sessions
+		"CREATE SCHEMA " + role, // the first in its search path
+		"GRANT USAGE, CREATE ON SCHEMA " + role + " TO " + role,
+		"GRANT " + role + " TO CURRENT_USER", // to use its tables, and to end its sessions
 	} {
-		storetest.Query(t, r.owner, sql)
+		storetest.Query(t, owner, sql)
 	}
 	// The role's tables go before it does.
-	t.Cleanup(func() { storetest.Query(t, r.owner, "DROP OWNED BY "+r.role) })
-	return r
+	t.Cleanup(func() { storetest.Query(t, owner, "DROP OWNED BY "+role) })
+	return role
 }
 
 // consumer is a running process, and those that it started.

@@ -10,9 +10,10 @@ import (
 )
 
 const demoHelp = `Shows callbackd at work, in one process: Postgres, a Jumio stand-in (callbackd
-sandbox) and callbackd serve. Twenty journeys of invented people are sent,
-received, retrieved and shown, some of them made difficult, and one forged
-callback is rejected. Then it stays up to be looked into, until Ctrl-C.
+sandbox) and callbackd serve. Twenty verifications of invented people are started
+over Jumio's API, expected, received, retrieved and shown. Some of them are made
+difficult; the callbacks of two are lost, and callbackd finds out by asking. One
+forged callback is rejected. Then it stays up to be looked into, until Ctrl-C.
 
 Postgres is a private cluster, made with the PostgreSQL programs of this machine
 and removed at the end in any case. With DATABASE_URL (or DATABASE_URL_FILE) set,

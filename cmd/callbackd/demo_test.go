@@ -54,12 +54,17 @@ func TestDemoOnce(t *testing.T) {
 	}
 	for i, columns := range want {
 		got := strings.Fields(rows[i])
+		if lost := i == 1 || i == 10; lost != (got[len(got)-1] == "-") {
+			t.Errorf("row %d says how long it took from a callback: %q", i+1, rows[i])
+		}
 		if diff := cmp.Diff(fmt.Sprintf("user-%d %s", 1001+i, columns), strings.Join(got[:len(got)-1], " ")); diff != "" {
 			t.Errorf("row %d (-want +got):\n%s", i+1, diff)
 		}
 	}
 	for _, line := range []string{
+		"20 journeys (seed ", "), 2 callbacks lost, 1 forged:\n",
 		"finished 20 of 20, images 58 of 58",
+		"\n  user-1002  recovered  ", " x: PROCESSED\n  user-1011  recovered  ", " x: TOKEN_EXPIRED\n",
 		"404 for the details, in three attempts",
 		"             not_found: image answered 404 (1 of 4 images missing)",
 		"             server_error: details answered 500",
@@ -102,6 +107,19 @@ func demoLeftovers(t *testing.T) []string {
 		all = append(all, found...)
 	}
 	return all
+}
+
+// TestDemoAgain: with the same seed Jumio would start the same workflow executions
+// again, and nothing could be missed; one line says so.
+func TestDemoAgain(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	d := shortDemo(storetest.NewDatabase(t), io.Discard, demo.Journey{Kind: "token-expired", Faults: []string{"callback:lost"}})
+	if err := demo.Run(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Run(t.Context(), d); err == nil || !strings.Contains(err.Error(), "seed 7 from an earlier run") {
+		t.Errorf("second run: error %v", err)
+	}
 }
 
 // shortDemo is a demo of a few journeys in the database of dsn.
@@ -162,7 +180,7 @@ func TestDemoNotArrived(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	got := callbackd(t, []string{"DATABASE_URL=" + storetest.NewDatabase(t)}, "demo", "--once", "--timeout", "1ns")
 	_, log, _ := strings.Cut(strings.TrimSuffix(got.Stderr, "\n"), "the log is ")
-	if got.Code != 1 || strings.Count(got.Stderr, "\n") != 1 || strings.Count(got.Stderr, "was not received") != len(demo.Journeys()) {
+	if got.Code != 1 || strings.Count(got.Stderr, "\n") != 1 || strings.Count(got.Stderr, "was not received") != len(demo.Journeys())-2 || strings.Count(got.Stderr, "was not recovered") != 2 {
 		t.Errorf("exit code %d, stderr %q, want 1 and one line that names every journey", got.Code, got.Stderr)
 	}
 	if _, err := os.Stat(log); err != nil {

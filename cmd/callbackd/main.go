@@ -30,6 +30,12 @@ const (
 	exitUsage   = 2
 )
 
+// Exit codes of `verification create`.
+const (
+	exitUnknown    = 3 // whether a verification has been started
+	exitIncomplete = 4 // started, but not all that follows could be done
+)
+
 func main() {
 	// net/http logs unexpected bytes from a server, which may be personal data.
 	log.SetOutput(io.Discard)
@@ -44,6 +50,7 @@ func main() {
 type process struct {
 	// environ has the form of os.Environ.
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -51,31 +58,60 @@ type process struct {
 // done or ctx ends, and returns the exit code. It reports a failure on stderr in
 // one line, and a wrong configuration in one line per problem.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	root := newRootCommand(&process{environ: environ, stdout: stdout, stderr: stderr})
+	p := &process{environ: environ, stdin: os.Stdin, stdout: stdout, stderr: stderr}
+	return p.run(ctx, args)
+}
+
+func (p *process) run(ctx context.Context, args []string) int {
+	root := newRootCommand(p)
 	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
 	helpErr := rejectHelpForNothing(root)
 	command, err := root.ExecuteContextC(ctx)
 	if err = cmp.Or(err, *helpErr); err == nil {
 		return exitOK
 	}
 	if store.Forbidden(err) {
-		err = wrongRole(err, environ, command.Annotations[roleNeeded])
+		err = wrongRole(err, p.environ, command.Annotations[roleNeeded])
 	}
 	for _, line := range errorLines(err) {
-		fmt.Fprintln(stderr, "callbackd: "+line)
+		fmt.Fprintln(p.stderr, "callbackd: "+line)
 	}
 	if _, wrongUsage := errors.AsType[*usageError](err); wrongUsage {
 		return exitUsage
 	}
+	if special, ok := errors.AsType[*exitError](err); ok {
+		return special.code
+	}
 	return exitFailure
 }
+
+// exitError is a failure with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// linesError is several failures, each with a line of its own.
+type linesError struct{ errs []error }
+
+func (e *linesError) Error() string { return errors.Join(e.errs...).Error() }
 
 // errorLines returns err in lines for people.
 func errorLines(err error) []string {
 	if wrong, ok := errors.AsType[*config.Error](err); ok {
 		return wrong.Lines
+	}
+	if several, ok := errors.AsType[*linesError](err); ok {
+		var lines []string
+		for _, err := range several.errs {
+			lines = append(lines, errorLines(err)...)
+		}
+		return lines
 	}
 	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
@@ -103,7 +139,8 @@ func newRootCommand(p *process) *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	addGroup(root, "To deploy callbackd:", newServeCommand(p), newMigrateCommand(p), newConfigCommand(p), newHealthcheckCommand(p))
-	addGroup(root, "To operate it:", newRefetchCommand(p), newRejectedCommand(p), newEventsCommand(p), newReprojectCommand(p))
+	addGroup(root, "To start verifications:", newVerificationCommand(p))
+	addGroup(root, "To operate it:", newRefetchCommand(p), newRejectedCommand(p), newEventsCommand(p), newReprojectCommand(p), newJumioHealthCommand(p))
 	addGroup(root, "To develop against it:", newDemoCommand(p), newSandboxCommand(p), newSignCommand(p))
 	addGroup(root, "To learn more:", newVersionCommand(p))
 	root.SetHelpCommandGroupID("To learn more:")

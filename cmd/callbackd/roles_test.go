@@ -39,6 +39,7 @@ func TestWrongRole(t *testing.T) {
 		{"refetch", "w"},
 		{"reproject"},
 		{"reproject", "w"},
+		{"verification", "create", "--data-center", "amer-1", "--key", "2", "--customer-internal-reference", "r"},
 		{"rejected", "list"},
 		{"rejected", "show", id},
 		{"rejected", "replay", id},

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -34,10 +36,10 @@ type sandboxFlags struct {
 	sandbox.Config // for the other flags
 }
 
-const sandboxHelp = `Serves a Jumio to develop against: the token endpoint, Get Status, Get Workflow
-Details and Get Images as in Jumio's guide, strict about headers and
-credentials, with journeys of invented people whose documents are drawn. With
---callback-url it posts the journeys' callbacks as Jumio does.
+const sandboxHelp = `Serves a Jumio to develop against: every API of Jumio's guide at one address,
+strict about headers, credentials and limits, and the web journey, with journeys
+of invented people whose documents are drawn. With --callback-url it posts the
+journeys' callbacks as Jumio does.
 
 Point callbackd serve at it with these settings:
 
@@ -46,25 +48,41 @@ Point callbackd serve at it with these settings:
   JUMIO_USER_AGENT='YourCompany YourApp/v1.0'
   JUMIO_TOKEN_URL=http://127.0.0.1:9480
   JUMIO_RETRIEVAL_URL=http://127.0.0.1:9480
+  JUMIO_ACCOUNT_URL=http://127.0.0.1:9480
+  JUMIO_API_URL=http://127.0.0.1:9480
+  JUMIO_STATUS_URL=http://127.0.0.1:9480
   CALLBACKD_ALLOWED_CIDRS=127.0.0.0/8
+
+A workflow execution that a client creates waits for its user. It ends when it is
+finalized, over the API or in the page that web.href leads to; parts that were not
+uploaded are drawn, as if they came by the SDK. Otherwise it ends as TOKEN_EXPIRED
+or, 15 minutes after the last upload or click, as SESSION_EXPIRED; --speed 60 makes
+a minute pass in a second. How a finalized one ends is drawn, or asked for with
+words in reportingCriteria: kind=KIND and fault=FAULT, which can be repeated. It
+lives in the data center of the client that creates it (see --client), else in
+--data-center, else in amer-1.
 
 The sandbox's own pages need no credentials. They answer under an IP address,
 localhost, a name without a dot and the name in --listen, and reject requests
 from other sites' pages:
 
   GET  /_sandbox/                         journeys, for people
+  GET  /_sandbox/web                      a page that embeds a web.href and shows its events
   GET  /_sandbox/ledger                   what was served and sent, and what a client should have
   GET  /_sandbox/kinds                    the kinds of journeys
   GET  /_sandbox/journeys/ID[/details]    one journey
   POST /_sandbox/journeys                 starts journeys: kind, count, rate, faults, callback_url, user_reference, hold
   POST /_sandbox/journeys/ID/callbacks    sends one more callback with a status, or all of them again
   POST /_sandbox/faults                   sets the faults of all requests from now on
+  POST /_sandbox/health                   sets the answer of the Health Check: data_center (all without it), status,
+                                          details; while retrieval or api is DOWN there, these APIs answer 503
   POST /_sandbox/tokens/revoke            revokes all access tokens
 
 Faults are written endpoint:kind[:times][:option=value]..., for example
-image:truncated:2 or details:429:1:retry-after=2s. The endpoint is token,
-status, details, image or callback; times is how many requests of each journey
-are hit (default or 0: every one). Options: for=10s ends the fault that long
+image:truncated:2 or details:429:1:retry-after=2s. The endpoint is token, account
+(creation and update), upload, finalize, status, details, image, delete, health or
+callback; times is how many requests of each journey are hit, and of all for token,
+account and health (default or 0: every one). Options: for=10s ends the fault that long
 after its first hit, part=BACK limits it to one image, retry-after and delay
 belong to their kinds. The kinds:
 
@@ -74,12 +92,13 @@ func newSandboxCommand(p *process) *cobra.Command {
 	var f sandboxFlags
 	cmd := &cobra.Command{
 		Use:   "sandbox",
-		Short: "Runs a Jumio stand-in: token, retrieval and callbacks, able to misbehave on request",
+		Short: "Runs a Jumio stand-in: all its APIs, the web journey and callbacks, able to misbehave on request",
 		Long:  sandboxHelp + strings.TrimRight(sandbox.FaultHelp(), "\n"),
 		Example: `  callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --journeys 20 --rate 2/s
   callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --fault-rate 0.3 --seed 7
   callbackd sandbox --callback-url http://127.0.0.1:8080/jumio/callback --kind passed-passport --fault image:truncated:2
-  curl -d '{"kind":"session-expired","callback_url":"http://127.0.0.1:8080/jumio/callback"}' http://127.0.0.1:9480/_sandbox/journeys`,
+  callbackd sandbox trigger session-expired
+  curl -d '{"data_center":"emea-1","status":"DOWN","details":{"retrieval":"DOWN"}}' http://127.0.0.1:9480/_sandbox/health`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.completeCallbackURL(p.environ); err != nil {
 				return err
@@ -97,6 +116,11 @@ func newSandboxCommand(p *process) *cobra.Command {
 	flags.BoolVar(&f.OwnHrefs, "own-hrefs", false, "hrefs point at the sandbox instead of https://retrieval.<data center>.jumio.ai")
 	flags.Float64Var(&f.RequestsPerSecond, "rps", 0, "limit of retrieval requests a second, answered with 429 beyond it; 0: unlimited (Jumio: 15)")
 
+	flags.Float64Var(&f.AccountsPerSecond, "account-rps", 0, "limit of account creations and updates a second, answered with 429 beyond it; 0: unlimited (Jumio: 1)")
+	flags.StringVar(&f.StatusDataCenter, "status-data-center", "", "whose health the Health Check answers (default: the worst of all)")
+	flags.Float64Var(&f.Speed, "speed", 1, "how many times faster tokens and sessions of created workflow executions expire, and --processing passes")
+	flags.DurationVar(&f.Processing, "processing", 0, "time between a finalization and its result")
+
 	flags.StringVar(&f.CallbackURL, "callback-url", "", "where callbacks are posted; a URL without a path gets that of CALLBACKD_CALLBACK_PATH; without a URL nothing is sent")
 	flags.IntVar(&f.journeys, "journeys", 20, "how many journeys to send")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "kinds of journeys, sent in turn (default: the mix); see --list-kinds")
@@ -104,6 +128,7 @@ func newSandboxCommand(p *process) *cobra.Command {
 	flags.StringVar((*string)(&f.CallbackForm), "callback-form", string(sandbox.FormJSON), "how callback bodies are written: json, dotted, bracketed, json-values, single-key or single-value")
 	flags.StringVar(&f.CallbackContentType, "callback-content-type", "", "Content-Type of callbacks (default: that of --callback-form)")
 	flags.Func("callback-header", "header added to callbacks, `'Name: value'`, such as 'X-Forwarded-For: 34.202.241.227'", f.addHeader)
+	flags.Func("ca-file", "`file` of PEM certificates to trust, besides the system's, when callbacks go to https", f.addCAs)
 	flags.IntVar(&f.Repeat, "repeat", 0, "how often a callback that is not answered with 200 is sent again (what Jumio does is unknown)")
 	flags.DurationVar(&f.RepeatPause, "repeat-pause", time.Second, "pause before a callback is sent again")
 	flags.Float64Var(&f.Intermediate, "intermediate", 0.3, "share of journeys, 0 to 1, that report ACQUISITION_STARTED and ACQUIRED first")
@@ -123,6 +148,7 @@ func newSandboxCommand(p *process) *cobra.Command {
 	flags.IntVar(&f.MaxJourneys, "max-journeys", 20_000, "journeys remembered; older ones are forgotten")
 	flags.BoolVar(&f.listKinds, "list-kinds", false, "list the kinds of journeys and exit")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; info shows rejected requests, debug every callback")
+	cmd.AddCommand(newSandboxTriggerCommand())
 	return cmd
 }
 
@@ -157,7 +183,7 @@ func runSandbox(cmd *cobra.Command, f sandboxFlags) error {
 	}
 	fmt.Fprintf(out, "sandbox listening on %s\n", s.URL())
 	if !f.exitAfterSent {
-		fmt.Fprintf(out, "journeys, ledger: %s/_sandbox/\nsettings: JUMIO_CLIENT_ID=%s JUMIO_CLIENT_SECRET=... JUMIO_TOKEN_URL=%[1]s JUMIO_RETRIEVAL_URL=%[1]s\n", s.URL(), f.clientID)
+		fmt.Fprintf(out, "journeys, ledger: %s/_sandbox/\nsettings: JUMIO_CLIENT_ID=%s JUMIO_CLIENT_SECRET=... JUMIO_{TOKEN,RETRIEVAL,ACCOUNT,API,STATUS}_URL=%[1]s\n", s.URL(), f.clientID)
 	}
 	runErr := f.send(cmd.Context(), out, s)
 	if !f.exitAfterSent {
@@ -237,6 +263,22 @@ func (f *sandboxFlags) addHeader(text string) error {
 		f.CallbackHeader = http.Header{}
 	}
 	f.CallbackHeader.Add(name, strings.TrimSpace(value))
+	return nil
+}
+
+func (f *sandboxFlags) addCAs(file string) error {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if f.CallbackCAs == nil {
+		if f.CallbackCAs, err = x509.SystemCertPool(); err != nil {
+			return err
+		}
+	}
+	if !f.CallbackCAs.AppendCertsFromPEM(pem) {
+		return errors.New("the file holds no PEM certificate")
+	}
 	return nil
 }
 

@@ -19,7 +19,7 @@ func (e *usageError) Unwrap() error { return e.err }
 // a usageError. How many arguments a command takes is read from its Use.
 func rejectWrongUsage(command *cobra.Command) {
 	command.SetFlagErrorFunc(wrongUsage)
-	if command.HasSubCommands() {
+	if command.HasSubCommands() && !command.Runnable() {
 		command.RunE = requireSubcommand
 		command.Args = cobra.ArbitraryArgs // so that requireSubcommand sees them
 	} else {
@@ -84,6 +84,15 @@ func wrongUsage(c *cobra.Command, err error) error {
 		err = fmt.Errorf("%s: %w", c.Name(), err)
 	}
 	return &usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+}
+
+// wrongLines is wrong usage in several ways, each with a line of its own.
+func wrongLines(c *cobra.Command, problems []string) error {
+	errs := make([]error, len(problems))
+	for i, problem := range problems {
+		errs[i] = fmt.Errorf("%s: %s", c.Name(), problem)
+	}
+	return &usageError{&linesError{errs}}
 }
 
 // newHelpCommand is cobra's, except that an unknown command is wrong usage.

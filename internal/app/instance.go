@@ -131,10 +131,10 @@ func (i *Instance) check(r *http.Request) (netip.Addr, string) {
 // note is what /readyz on the admin listener tells the operator while the
 // instance is ready: a stalled worker does not stop it from receiving.
 func (i *Instance) note() string {
-	if i.filter == nil {
-		return ""
+	notes := i.worker.healthOfJumio()
+	if i.filter != nil {
+		notes = append(notes, i.filter.UndeclaredProxies(), i.worker.stalled())
 	}
-	notes := []string{i.filter.UndeclaredProxies(), i.worker.stalled()}
 	return strings.Join(slices.DeleteFunc(notes, func(note string) bool { return note == "" }), "; ")
 }
 

@@ -107,6 +107,7 @@ func (i *Instance) close() {
 	}
 	if i.worker != nil {
 		i.worker.jumio.Close()
+		i.worker.budget.Close()
 	}
 	i.stopTracer(context.Background()) // after Run, this does nothing
 	if i.intake != nil {

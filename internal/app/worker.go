@@ -6,10 +6,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"callbackd/internal/budget"
+	"callbackd/internal/config"
 	"callbackd/internal/fetcher"
+	"callbackd/internal/health"
 	"callbackd/internal/jumio"
 	"callbackd/internal/promoter"
 	"callbackd/internal/queue"
+	"callbackd/internal/reconciler"
 	"callbackd/internal/store"
 	"callbackd/internal/upkeep"
 )
@@ -24,16 +28,21 @@ type worker struct {
 	promoter *promoter.Promoter
 	fetcher  *fetcher.Fetcher
 	upkeep   *upkeep.Upkeep
+	budget   *budget.Budget
 	jumio    *jumio.Client
-	started  bool
+	// reconciler asks for what no callback tells.
+	reconciler *reconciler.Reconciler
+	health     *health.Monitor
+	started    bool
 }
 
 func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err error) {
 	if i.cfg.Workers == 0 {
 		return nil
 	}
-	w := &worker{db: i.db}
-	if w.jumio, err = i.newJumio(reg); err != nil {
+	w := &worker{db: i.db, budget: budget.New(budget.Options{DB: i.db, RetrievalRPS: i.cfg.RetrievalRPS, Log: i.log})}
+	if w.jumio, err = i.newJumio(reg, w.budget); err != nil {
+		w.budget.Close()
 		return err
 	}
 	i.worker = w
@@ -43,6 +52,10 @@ func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err e
 	if err != nil {
 		return err
 	}
+	w.health = health.New(health.Options{
+		Jumio: w.jumio, DataCenters: w.jumio.CredentialedDataCenters(), Interval: i.cfg.JumioHealthInterval,
+		Resumed: w.budget.Resume, Log: i.log, Registerer: reg,
+	})
 	metrics := fetcher.NewMetrics(reg, i.cfg.RetrievalDelays)
 	w.promoter = promoter.New(promoter.Options{
 		DB: i.db, Queue: w.queue, Log: i.log, Metrics: promoter.NewMetrics(reg, metrics.Contradicting), Tracer: i.tracer,
@@ -51,23 +64,35 @@ func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err e
 	w.upkeep = upkeep.New(upkeep.Options{DB: i.db, Log: i.log, UserReferenceKey: i.cfg.UserReferenceKey, Registerer: reg})
 	w.fetcher = fetcher.New(fetcher.Options{
 		DB: i.db, Queue: w.queue, Jumio: w.jumio, Schedule: i.cfg.RetrievalDelays, UserReferenceKey: i.cfg.UserReferenceKey,
-		Log: i.log, Metrics: metrics, Tracer: i.tracer,
+		Holds: w.health.Holds, Log: i.log, Metrics: metrics, Tracer: i.tracer,
+	})
+	w.reconciler = reconciler.New(reconciler.Options{
+		DB: i.db, Queue: w.queue, Jumio: w.jumio, Delays: i.cfg.ReconcileDelays, SessionTimeout: i.cfg.SessionTimeout, Grace: i.cfg.ReconcileGrace,
+		DataCenter: i.cfg.DataCenter, CallbacksDown: w.health.CallbacksDown, Holds: w.health.Holds, UserReferenceKey: i.cfg.UserReferenceKey,
+		Log: i.log, Registerer: reg,
 	})
 	return nil
 }
 
-func (i *Instance) newJumio(reg *prometheus.Registry) (*jumio.Client, error) {
-	dataCenters := make(map[string]jumio.Credentials, len(i.cfg.DataCenters))
-	for label, c := range i.cfg.DataCenters {
-		dataCenters[label] = jumio.Credentials(c)
+func (i *Instance) newJumio(reg *prometheus.Registry, b *budget.Budget) (*jumio.Client, error) {
+	cfg := JumioConfig(i.cfg)
+	cfg.Budget = b
+	cfg.Tracer = i.tracer.API()
+	return jumio.New(cfg, i.log, jumio.NewMetrics(reg))
+}
+
+// JumioConfig turns the settings into those of the client, without a budget and a tracer.
+func JumioConfig(c *config.Config) jumio.Config {
+	dataCenters := make(map[string]jumio.Credentials, len(c.DataCenters))
+	for label, credentials := range c.DataCenters {
+		dataCenters[label] = jumio.Credentials(credentials)
 	}
-	return jumio.New(jumio.Config{
-		Credentials: jumio.Credentials{ClientID: i.cfg.ClientID, ClientSecret: i.cfg.ClientSecret},
-		DataCenter:  dataCenters, Basic: i.cfg.Auth == "basic", UserAgent: i.cfg.UserAgent,
-		TokenURL: i.cfg.TokenURL, RetrievalURL: i.cfg.RetrievalURL,
-		RPS: i.cfg.RetrievalRPS, MaxImageBytes: i.cfg.MaxImageBytes, ProgressTimeout: jumioProgressTimeout,
-		Tracer: i.tracer.API(),
-	}, i.log, jumio.NewMetrics(reg))
+	return jumio.Config{
+		Credentials: jumio.Credentials{ClientID: c.ClientID, ClientSecret: c.ClientSecret},
+		DataCenter:  dataCenters, Basic: c.Auth == "basic", UserAgent: c.UserAgent,
+		TokenURL: c.TokenURL, RetrievalURL: c.RetrievalURL, AccountURL: c.AccountURL, APIURL: c.APIURL, StatusURL: c.StatusURL,
+		MaxImageBytes: c.MaxImageBytes, ProgressTimeout: jumioProgressTimeout,
+	}
 }
 
 // start needs the database. It asks whether the database's role may do the work:
@@ -82,6 +107,8 @@ func (w *worker) start(ctx context.Context) error {
 	w.promoter.Start(ctx)
 	w.fetcher.Start(ctx)
 	w.upkeep.Start(ctx)
+	w.reconciler.Start(ctx)
+	w.health.Start(ctx)
 	w.started = true
 	return nil
 }
@@ -95,6 +122,8 @@ func (w *worker) stop(ctx context.Context) error {
 	w.promoter.Stop()
 	w.fetcher.Stop()
 	w.upkeep.Stop()
+	w.reconciler.Stop()
+	w.health.Stop()
 	return w.queue.Stop(ctx)
 }
 
@@ -108,4 +137,12 @@ func (w *worker) stalled() string {
 		return ""
 	}
 	return "the worker makes no progress: it has promoted no callback, nor found that there is none, since " + since.UTC().Format(time.RFC3339)
+}
+
+// healthOfJumio says what Jumio said of its services when it was last asked.
+func (w *worker) healthOfJumio() []string {
+	if w == nil {
+		return nil
+	}
+	return w.health.Summary()
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -75,8 +76,20 @@ func (c *Config) check(p *problems) {
 	ensure(c.ClientSecret == "" || printable.MatchString(c.ClientSecret), clientSecret)
 	ensure(slices.Contains([]string{"oauth2", "basic"}, c.Auth), "JUMIO_AUTH")
 	ensure(c.UserAgent == "" || printable.MatchString(c.UserAgent), "JUMIO_USER_AGENT")
+	ensure(c.DataCenter == "" || slices.Contains(jumioDataCenters, c.DataCenter), "JUMIO_DATA_CENTER")
+	ensure(c.PublicCallbackURL == "" || validPublicURL(c.PublicCallbackURL), "CALLBACKD_PUBLIC_CALLBACK_URL")
+	ensure(c.SessionTimeout > 0, "CALLBACKD_SESSION_TIMEOUT")
+	ensure(c.ReconcileGrace >= 0, "CALLBACKD_RECONCILE_GRACE")
+	ensure(len(c.ReconcileDelays) <= 100, "CALLBACKD_RECONCILE_DELAYS")
+	for _, delay := range c.ReconcileDelays {
+		ensure(delay >= 0, "CALLBACKD_RECONCILE_DELAYS")
+	}
+	ensure(c.JumioHealthInterval == 0 || c.JumioHealthInterval >= time.Second, "CALLBACKD_JUMIO_HEALTH_INTERVAL")
 	c.checkTracing(p)
 }
+
+// jumioDataCenters are those of the guide ("Access Token URL").
+var jumioDataCenters = []string{"amer-1", "emea-1", "apac-1"}
 
 // checkComplete looks for what serve needs, and for variables that contradict each other.
 func (c *Config) checkComplete(p *problems) {
@@ -90,23 +103,31 @@ func (c *Config) checkComplete(p *problems) {
 		p.say("CALLBACKD_WORKERS", "is 0 while CALLBACKD_RECEIVE is false, want at least one of them on")
 	}
 	if c.Workers != 0 {
-		c.checkJumio(p)
+		const instead = ", or CALLBACKD_WORKERS=0"
+		c.checkCredentials(p, instead)
+		c.checkUserAgent(p, instead)
 	}
 }
 
-// checkJumio looks for what the worker needs: complete pairs of credentials only, for
-// all data centers or for at least one.
-func (c *Config) checkJumio(p *problems) {
+// checkUserAgent looks for what every request to Jumio needs.
+func (c *Config) checkUserAgent(p *problems, instead string) {
+	if c.UserAgent == "" {
+		p.say("JUMIO_USER_AGENT", missing("JUMIO_USER_AGENT")+instead)
+	}
+}
+
+// checkCredentials wants complete pairs of credentials only, for all data centers or for
+// at least one. A line about a missing half ends with instead.
+func (c *Config) checkCredentials(p *problems, instead string) {
 	need := func(value, name string) {
 		if value == "" {
-			p.say(name, missing(name)+", or CALLBACKD_WORKERS=0")
+			p.say(name, missing(name)+instead)
 		}
 	}
 	if len(c.DataCenters) == 0 || c.ClientID != "" || c.ClientSecret != "" {
 		need(c.ClientID, clientID)
 		need(c.ClientSecret, clientSecret)
 	}
-	need(c.UserAgent, "JUMIO_USER_AGENT")
 	for dc, credentials := range c.DataCenters {
 		need(credentials.ClientID, clientID+"_"+environmentForm(dc))
 		need(credentials.ClientSecret, clientSecret+"_"+environmentForm(dc))
@@ -163,6 +184,26 @@ func validPort(port string, optional bool) bool {
 	}
 	_, err := strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// publicURLLimit is Jumio's limit on a callback URL, in characters.
+const publicURLLimit = 255
+
+// validPublicURL tells whether Jumio can call a URL: later editions of its guide want
+// https and forbid an IP address, a port and a fragment. Test set-ups may differ at
+// hosts that are nobody's on the internet.
+func validPublicURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || !printable.MatchString(text) || len(text) > publicURLLimit || strings.ContainsAny(text, " #") || u.User != nil || !validPort(u.Port(), true) {
+		return false
+	}
+	host := u.Hostname()
+	addr, err := netip.ParseAddr(host)
+	isAddr := err == nil
+	if isAddr && addr.IsLoopback() || validHost(host) && !strings.Contains(host, ".") {
+		return u.Scheme == "https" || u.Scheme == "http"
+	}
+	return u.Scheme == "https" && u.Port() == "" && !strings.HasSuffix(u.Host, ":") && !isAddr && validHost(host)
 }
 
 // validCallbackPath tells whether p can be matched exactly. It rejects what a router

@@ -8,6 +8,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -61,8 +62,8 @@ type Config struct {
 	Workers int `env:"CALLBACKD_WORKERS" envDefault:"8" want:"a whole number from 0 to 1000" help:"how many retrievals run at a time; 0 makes a receive-only instance, which needs no JUMIO_* variable"`
 	// RetrievalDelays holds the delay before each attempt, 1 to 10 of them.
 	RetrievalDelays []time.Duration `env:"CALLBACKD_RETRIEVAL_DELAYS" envDefault:"0s,40s,60s,100s,160s,240s,340s,460s,600s,760s" want:"1 to 10 durations separated by commas, such as 0s,40s,60s: Jumio allows ten attempts" help:"delay before each attempt of a retrieval; as many attempts as delays, at most 10"`
-	// RetrievalRPS is in requests a second.
-	RetrievalRPS    float64       `env:"CALLBACKD_RETRIEVAL_RPS" envDefault:"10" want:"a number above 0 and at most 1000000, such as 10" help:"maximum requests a second to Jumio, per instance (Jumio allows 15 per tenant)"`
+	// RetrievalRPS is in requests a second, for each data center and all instances together.
+	RetrievalRPS    float64       `env:"CALLBACKD_RETRIEVAL_RPS" envDefault:"10" want:"a number above 0 and at most 1000000, such as 10" help:"most requests a second to Jumio, per data center, over all instances on one database (Jumio allows 15 per tenant)"`
 	MaxImageBytes   int64         `env:"CALLBACKD_MAX_IMAGE_BYTES" envDefault:"20971520" want:"a number of bytes from 1 to 268435456" help:"size limit of an image in bytes; a larger one is an error"`
 	ShutdownTimeout time.Duration `env:"CALLBACKD_SHUTDOWN_TIMEOUT" envDefault:"25s" want:"a duration above zero, such as 25s" help:"how long a stop may take after SIGTERM or SIGINT"`
 
@@ -79,9 +80,25 @@ type Config struct {
 	// Auth is oauth2 or basic.
 	Auth      string `env:"JUMIO_AUTH" envDefault:"oauth2" want:"oauth2 or basic" help:"how requests to Jumio are authorized: oauth2 or basic"`
 	UserAgent string `env:"JUMIO_USER_AGENT" need:"with workers" want:"printable ASCII such as YourCompany YourApp/v1.0" help:"User-Agent that Jumio demands: YourCompany YourApp/v1.0"`
-	// TokenURL and RetrievalURL are scheme and host only; nil for Jumio's own, by data center.
+	// The endpoints are scheme and host only; nil for Jumio's own, by data center.
 	TokenURL     *url.URL `env:"JUMIO_TOKEN_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for tokens, for every data center; empty for Jumio's own"`
 	RetrievalURL *url.URL `env:"JUMIO_RETRIEVAL_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for retrieval, for every data center; empty for Jumio's own"`
+	AccountURL   *url.URL `env:"JUMIO_ACCOUNT_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for starting verifications, for every data center; empty for Jumio's own"`
+	APIURL       *url.URL `env:"JUMIO_API_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for uploads and their end, for every data center; empty for Jumio's own"`
+	StatusURL    *url.URL `env:"JUMIO_STATUS_URL" want:"scheme, host and port only, such as https://jumio.example:8443" help:"private or test endpoint for Jumio's health, for every data center; empty for Jumio's own"`
+	// DataCenter is one of Jumio's three, or empty.
+	DataCenter string `env:"JUMIO_DATA_CENTER" want:"amer-1, emea-1 or apac-1" help:"where verifications are started: amer-1, emea-1 or apac-1; --data-center overrides it"`
+
+	// PublicCallbackURL is what Jumio is told to call; empty for what its portal says. A
+	// secret, since it holds CallbackPath.
+	PublicCallbackURL string `env:"CALLBACKD_PUBLIC_CALLBACK_URL" secret:"yes" want:"an https URL of at most 255 characters with a host name, and without user information, port and fragment, as Jumio demands; for tests, http and a port are allowed at a loopback address or a name without a dot" help:"the callbackUrl that verification create gives to Jumio; empty leaves it to Jumio's portal; treated as a secret, since it contains the callback path"`
+	// SessionTimeout and ReconcileGrace make the deadline of an expectation.
+	SessionTimeout time.Duration `env:"CALLBACKD_SESSION_TIMEOUT" envDefault:"15m" want:"a duration above zero, such as 15m" help:"Jumio's session time-out, part of the deadline by which a callback is expected"`
+	ReconcileGrace time.Duration `env:"CALLBACKD_RECONCILE_GRACE" envDefault:"5m" want:"a duration such as 5m, or 0s" help:"how long after that a callback may still be under way"`
+	// ReconcileDelays holds the delay before each question; empty for "none".
+	ReconcileDelays []time.Duration `env:"CALLBACKD_RECONCILE_DELAYS" envDefault:"0s,5m,15m,1h,3h,6h,12h,24h" want:"1 to 100 durations separated by commas, such as 0s,5m,15m, or none" help:"delay before each time that Jumio is asked what has become of a verification, from the deadline on; after the last it is overdue; none never asks"`
+	// JumioHealthInterval is 0 for never.
+	JumioHealthInterval time.Duration `env:"CALLBACKD_JUMIO_HEALTH_INTERVAL" envDefault:"1m" want:"a duration of at least 1s, such as 1m, or 0" help:"how often Jumio is asked for its health; 0 never"`
 
 	// OpenTelemetry's own variables, with the meanings and defaults of its
 	// specification ("OTLP Exporter", "SDK environment variables"). Tracing combines
@@ -152,6 +169,29 @@ func Lookup(environ []string, name string) (string, error) {
 func RetrievalDelays(environ []string) ([]time.Duration, error) {
 	c, p := read(environ)
 	return c.RetrievalDelays, p.only("CALLBACKD_RETRIEVAL_DELAYS")
+}
+
+// Jumio returns the settings that a command needs to call Jumio: those that begin with
+// JUMIO_, and the variables that others names. Credentials must be there only if it is
+// authorized by them. It ignores the rest. Its error is an [*Error].
+func Jumio(environ []string, authorized bool, others ...string) (*Config, error) {
+	c, p := read(environ)
+	if authorized {
+		c.checkCredentials(p, "")
+	}
+	c.checkUserAgent(p, "")
+	for _, name := range others {
+		if v, _ := variable(name); v.Required == "always" && c.values[name] == "" {
+			p.say(name, missing(name))
+		}
+	}
+	maps.DeleteFunc(p.lines, func(name, _ string) bool {
+		return !strings.HasPrefix(name, "JUMIO_") && !slices.Contains(others, name)
+	})
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Require is Lookup for a variable that must be set.

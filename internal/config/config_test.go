@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,10 +98,16 @@ func defaults() *Config {
 		ClientSecret:    "hunter3",
 		Auth:            "oauth2",
 		UserAgent:       "Acme Onboarding/v1.0",
-		OTLPProtocol:    "http/protobuf",
-		OTLPTimeout:     10000,
-		TracesExporter:  "otlp",
-		TracesSampler:   "parentbased_always_on",
+
+		SessionTimeout:      15 * time.Minute,
+		ReconcileGrace:      5 * time.Minute,
+		ReconcileDelays:     seconds(0, 300, 900, 3600, 10800, 21600, 43200, 86400),
+		JumioHealthInterval: time.Minute,
+
+		OTLPProtocol:   "http/protobuf",
+		OTLPTimeout:    10000,
+		TracesExporter: "otlp",
+		TracesSampler:  "parentbased_always_on",
 	}
 }
 
@@ -154,6 +161,15 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"JUMIO_USER_AGENT=A B/v1",
 		"JUMIO_TOKEN_URL=https://auth.example",
 		"JUMIO_RETRIEVAL_URL=http://[::1]:8090/",
+		"JUMIO_ACCOUNT_URL=https://account.example",
+		"JUMIO_API_URL=https://api.example",
+		"JUMIO_STATUS_URL=https://status.example",
+		"JUMIO_DATA_CENTER=apac-1",
+		"CALLBACKD_PUBLIC_CALLBACK_URL=https://callbacks.example/hook/a-B_9~",
+		"CALLBACKD_SESSION_TIMEOUT=1m",
+		"CALLBACKD_RECONCILE_GRACE=0s",
+		"CALLBACKD_RECONCILE_DELAYS=1s,2s",
+		"CALLBACKD_JUMIO_HEALTH_INTERVAL=0",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://traces.example/in",
 		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
@@ -205,6 +221,14 @@ func TestEveryVariableIsRead(t *testing.T) {
 		UserAgent:        "A B/v1",
 		TokenURL:         &url.URL{Scheme: "https", Host: "auth.example"},
 		RetrievalURL:     &url.URL{Scheme: "http", Host: "[::1]:8090"},
+		AccountURL:       &url.URL{Scheme: "https", Host: "account.example"},
+		APIURL:           &url.URL{Scheme: "https", Host: "api.example"},
+		StatusURL:        &url.URL{Scheme: "https", Host: "status.example"},
+		DataCenter:       "apac-1",
+
+		PublicCallbackURL: "https://callbacks.example/hook/a-B_9~",
+		SessionTimeout:    time.Minute,
+		ReconcileDelays:   seconds(1, 2),
 
 		OTLPEndpoint:       "http://collector:4317",
 		OTLPTracesEndpoint: "https://traces.example/in",
@@ -243,6 +267,11 @@ func TestRightValues(t *testing.T) {
 			"CALLBACKD_PORT_80_TCP_ADDR=10.0.0.1", "CALLBACKD_ADMIN_SERVICE_HOST=10.0.0.1",
 			"CALLBACKD_ADMIN_PORT=tcp://10.0.0.1:90",
 		),
+		"no reconciliation":         with("CALLBACKD_RECONCILE_DELAYS=none", "CALLBACKD_JUMIO_HEALTH_INTERVAL=1s"),
+		"longest public URL":        with("CALLBACKD_PUBLIC_CALLBACK_URL=https://h.example/" + strings.Repeat("x", 237)),
+		"public URL with a query":   with("CALLBACKD_PUBLIC_CALLBACK_URL=https://h.example/jumio/callback?token=x"),
+		"public URL of a test":      with("CALLBACKD_PUBLIC_CALLBACK_URL=http://127.0.0.1:8080/jumio/callback"),
+		"public URL in a network":   with("CALLBACKD_PUBLIC_CALLBACK_URL=http://callbackd:8080/jumio/callback"),
 		"other programs' variables": with("JUMIO_WEBHOOK_SECRET=x", "CALLBACK_URL=x", "DATABASE_URLS=x"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -292,6 +321,20 @@ func TestWrongValues(t *testing.T) {
 		"JUMIO_USER_AGENT":             {"Acme\r\nX-Evil: 1", "Äcme/v1"},
 		"JUMIO_TOKEN_URL":              {"auth.example", "ftp://auth.example", "https://", "https://auth.example/oauth2/token", "https://auth.example?x=1", "https://auth.example#x", "https://u:SECRET@auth.example", "https://auth.example:99999", "u:SECRET@auth.example"},
 		"JUMIO_RETRIEVAL_URL":          {"https://jumio.example/api/v1", "//jumio.example", "https://:8080"},
+		"JUMIO_ACCOUNT_URL":            {"https://jumio.example/api/v1/accounts", "jumio.example"},
+		"JUMIO_API_URL":                {"https://jumio.example/api/v1", "ftp://jumio.example"},
+		"JUMIO_STATUS_URL":             {"https://jumio.example/health", "https://"},
+		"JUMIO_DATA_CENTER":            {"us", "AMER_1", "amer-2", "amer-1,emea-1"},
+
+		"CALLBACKD_PUBLIC_CALLBACK_URL": {
+			"SECRET", "/SECRET", "http://h.example/SECRET", "https://h.example:8443/SECRET", "https://h.example:/SECRET", "https://192.0.2.1/SECRET",
+			"https://[2001:db8::1]/SECRET", "http://192.0.2.1/SECRET", "https://u:SECRET@h.example/", "https://h.example/#SECRET", "https://h.example/SECRET#",
+			"ftp://localhost/SECRET", "https://h.example/SECRET x", "https://h.example/SECRÉT", "https:///SECRET", "https://h_.example:x/SECRET", "https://h.example/" + strings.Repeat("SECRET", 40),
+		},
+		"CALLBACKD_SESSION_TIMEOUT":       {"0s", "-15m", "15"},
+		"CALLBACKD_RECONCILE_GRACE":       {"-1s", "5"},
+		"CALLBACKD_RECONCILE_DELAYS":      {"-1s", "0s,5", "0s,,1s", "never", strings.TrimSuffix(strings.Repeat("1s,", 101), ",")},
+		"CALLBACKD_JUMIO_HEALTH_INTERVAL": {"-1m", "999ms", "never"},
 
 		"OTEL_EXPORTER_OTLP_ENDPOINT":        {"collector:4317", "//collector", "unix:///run/otel", "http://", "http://collector:99999", "http://u:SECRET@collector:4318", "http://collector?x=1", "http://collector#x", "http://collector/%zz"},
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"collector", "ftp://collector/v1/traces"},
@@ -393,6 +436,46 @@ func TestTogether(t *testing.T) {
 			for _, line := range lines(t, test.environ) {
 				variable, _, _ := strings.Cut(line, " ")
 				got = append(got, variable)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestJumio: a command that calls Jumio is told what is wrong with what it uses, all at
+// once, and nothing else.
+func TestJumio(t *testing.T) {
+	const agent = "JUMIO_USER_AGENT=A/v1"
+	wrongElsewhere := []string{"CALLBACKD_WORKERS=many", "CALLBACKD_LISTEN=nowhere", "CALLBACKD_MISSPELT=x"}
+	for name, test := range map[string]struct {
+		environ    []string
+		authorized bool
+		others     []string
+		want       []string // the variables that are named, in order
+	}{
+		"by credentials":       {[]string{agent, "JUMIO_CLIENT_ID=i", "JUMIO_CLIENT_SECRET=s"}, true, nil, nil},
+		"by one data center's": {[]string{agent, "JUMIO_CLIENT_ID_EMEA_1=i", "JUMIO_CLIENT_SECRET_EMEA_1=s"}, true, nil, nil},
+		"by other means":       {[]string{agent}, false, nil, nil},
+		"nothing set":          {nil, true, []string{"DATABASE_URL", "CALLBACKD_USER_REFERENCE_KEY"}, []string{"DATABASE_URL", "JUMIO_CLIENT_ID", "JUMIO_CLIENT_SECRET", "JUMIO_USER_AGENT"}},
+		"wrong in its own": {
+			[]string{agent, "JUMIO_API_URL=x", "JUMIO_DATA_CENTER=x", "CALLBACKD_PUBLIC_CALLBACK_URL=x"},
+			false,
+			[]string{"CALLBACKD_PUBLIC_CALLBACK_URL"},
+			[]string{"JUMIO_API_URL", "JUMIO_DATA_CENTER", "CALLBACKD_PUBLIC_CALLBACK_URL"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Jumio(append(slices.Clone(wrongElsewhere), test.environ...), test.authorized, test.others...)
+			var got []string
+			if wrong, ok := errors.AsType[*Error](err); ok {
+				for _, line := range wrong.Lines {
+					variable, _, _ := strings.Cut(line, " ")
+					got = append(got, variable)
+				}
+			} else if err != nil || c.UserAgent != "A/v1" {
+				t.Errorf("got %v, %v", c, err)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)

@@ -1,8 +1,8 @@
 // Package demo shows callbackd at work: it starts Postgres, the sandbox and one
-// instance, sends journeys and a forged callback, and prints what the database
-// then holds.
+// instance, starts journeys through Jumio's API, sends a forged callback, and prints
+// what the database then holds.
 //
-// It reads the views alone, as a consumer would.
+// It calls jumio.expect and reads the views, as a service would, and nothing else.
 package demo
 
 import (
@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"callbackd/internal/app"
+	"callbackd/internal/jumio"
 	"callbackd/internal/pgserver"
 	"callbackd/internal/sandbox"
 )
@@ -52,6 +53,7 @@ type demo struct {
 	sandbox     *sandbox.Sandbox
 	instance    *app.Instance
 	callbackURL string
+	jumio       *jumio.Client // a service's own, which starts journeys
 	pool        *pgxpool.Pool
 	cleanUps    []func() error // in the order of the starts
 }

@@ -26,7 +26,8 @@ func TestProblems(t *testing.T) {
 	sum := sha256.Sum256([]byte("x"))
 	good := func() *report {
 		return &report{
-			expected: []sandbox.Entry{{WorkflowExecutionID: "11111111-1", Kind: "passed-passport", Expected: sandbox.Expected{State: "retrieved", Images: []sandbox.Image{image}}}},
+			journeys: []Journey{{Kind: "passed-passport"}},
+			expected: []sandbox.Entry{{WorkflowExecutionID: "11111111-1", Expected: sandbox.Expected{State: "retrieved", Images: []sandbox.Image{image}}}},
 			rows:     []row{{ID: "11111111-1", State: "retrieved", Images: []string{"c FRONT ab"}}},
 			image:    &storedImage{Data: []byte("x"), SHA256: sum[:]},
 			forged:   forgery{status: 403},
@@ -37,9 +38,15 @@ func TestProblems(t *testing.T) {
 		spoil func(*report)
 		want  []string
 	}{
-		"as expected":       {func(*report) {}, nil},
-		"not received":      {func(r *report) { r.rows = nil }, []string{"user-1001 (passed-passport) was not received"}},
-		"other state":       {func(r *report) { r.rows[0].State = "failed" }, []string{"user-1001 (passed-passport) is failed instead of retrieved"}},
+		"as expected":  {func(*report) {}, nil},
+		"not received": {func(r *report) { r.rows = nil }, []string{"user-1001 (passed-passport) was not received"}},
+		"other state":  {func(r *report) { r.rows[0].State = "failed" }, []string{"user-1001 (passed-passport) is failed instead of retrieved"}},
+		"lost, recovered": {func(r *report) {
+			r.journeys[0].Faults, r.rows[0].Expectation = []string{lostCallback}, "recovered"
+		}, nil},
+		"lost, not recovered": {func(r *report) {
+			r.journeys[0].Faults, r.rows[0].Expectation = []string{lostCallback}, "answered"
+		}, []string{"user-1001 (passed-passport) was not recovered"}},
 		"image missing":     {func(r *report) { r.rows[0].Images = nil }, []string{"user-1001 (passed-passport) has other images than the stand-in served"}},
 		"bytes spoilt":      {func(r *report) { r.image.Data = []byte("y") }, []string{"an image's bytes do not have its SHA-256"}},
 		"no image":          {func(r *report) { r.image = nil }, nil},
@@ -110,7 +117,7 @@ func wideReport(t *testing.T) *report {
 			ID: id, UserReference: userReference(i), Document: "DRIVING_LICENSE", Status: "SESSION_EXPIRED",
 			Decision: []string{"PASSED", "WARNING", "REJECTED", ""}[i%4], Reason: "imageChecks GHOST_IMAGE_DIFFERENT", Meaning: "The picture of the face on the document differs from the small one beside it; trying again does not help.",
 			State: "not_required", Error: "not_found: image answered 404 (1 of 4 images missing)", Attempts: 10, Images: make([]string, 10),
-			Milliseconds: &milliseconds,
+			Milliseconds: &milliseconds, Expectation: "recovered", Asked: 8, Seconds: 4999.9,
 		})
 	}
 	return r
@@ -143,7 +150,8 @@ func TestPrint(t *testing.T) {
 			if err := d.print(r); err != nil {
 				t.Fatal(err)
 			}
-			for _, text := range append(test.want, userReference(19)+"  the details are never available", "SHA-256 "+fmt.Sprintf("%x", r.image.SHA256[:8])+"... intact") {
+			for _, text := range append(test.want, userReference(19)+"  the details are never available",
+				userReference(1)+"  recovered  4999.9 s after its start, asked 8 x: SESSION_EXPIRED", "SHA-256 "+fmt.Sprintf("%x", r.image.SHA256[:8])+"... intact") {
 				if !strings.Contains(out.String(), text) {
 					t.Errorf("%q is missing in:\n%s", text, out.String())
 				}

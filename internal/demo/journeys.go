@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,23 +12,21 @@ import (
 
 	"github.com/google/uuid"
 
-	"callbackd/internal/sandbox"
+	"callbackd/internal/jumio"
 	"callbackd/internal/workflow"
 )
 
 const (
-	// perSecond journeys are started, slowly enough to be watched.
-	perSecond = 10
 	// pollInterval is how often the display is brought up to date.
 	pollInterval = 100 * time.Millisecond
 	// forgerAddress is nobody's address (RFC 5737).
 	forgerAddress = "203.0.113.66"
 )
 
-// Journey is one journey to send.
+// Journey is one journey to start.
 type Journey struct {
 	Kind   string
-	Faults []string // as sandbox.ParseFaults reads them
+	Faults []string // as sandbox.ParseFaults reads them; lostCallback is one
 	Note   string   // what makes it difficult, for the report
 }
 
@@ -37,7 +34,7 @@ type Journey struct {
 func Journeys() []Journey {
 	return []Journey{
 		{Kind: "passed-passport"},
-		{Kind: "passed-id-card"},
+		{Kind: "passed-id-card", Faults: []string{lostCallback}},
 		{Kind: "passed-driving-license"},
 		{Kind: "passed-later-jumio"},
 		{Kind: "passed-authentication"},
@@ -46,7 +43,7 @@ func Journeys() []Journey {
 		{Kind: "liveness-digital-copy"},
 		{Kind: "similarity-no-match"},
 		{Kind: "session-expired"},
-		{Kind: "token-expired"},
+		{Kind: "token-expired", Faults: []string{lostCallback}},
 		{Kind: "odd-nul-in-string", Note: `a name with \u0000, not for jsonb`},
 		{Kind: "odd-foreign-href", Note: "an image's address leads to a foreign host"},
 		{Kind: "passed-passport", Faults: []string{"details:404:6"}, Note: "404 for the details, in three attempts"},
@@ -59,24 +56,24 @@ func Journeys() []Journey {
 	}
 }
 
-// travel sends the journeys and a forged callback, shows how they arrive, and
-// reports. Its error wraps errNotArrived when something did not.
+// travel starts the journeys, sends a forged callback, shows how the journeys
+// arrive, and reports. Its error wraps errNotArrived when something did not.
 func (d *demo) travel(ctx context.Context) error {
-	journeys, err := d.prepare()
+	began := time.Now()
+	started, err := d.start(ctx)
 	if err != nil {
 		return err
 	}
-	ids := make([]string, len(journeys))
-	for i, j := range journeys {
-		ids[i] = j.WorkflowExecutionID
+	ids := make([]string, len(started))
+	for i, created := range started {
+		ids[i] = created.WorkflowExecutionID
 	}
-	began := time.Now()
 	forged, err := d.forge(ctx, ids[0])
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(d.Out, "\n%d journeys (seed %d) and one forged callback:\n", len(journeys), d.Seed)
-	sendError, err := d.watch(ctx, journeys, ids, began)
+	fmt.Fprintf(d.Out, "\n%d journeys (seed %d), %d callbacks lost, 1 forged:\n", len(ids), d.Seed, len(d.lost(ids)))
+	unfinished, err := d.watch(ctx, started, ids, began)
 	if err != nil {
 		return err
 	}
@@ -87,34 +84,15 @@ func (d *demo) travel(ctx context.Context) error {
 	if err := d.print(r); err != nil {
 		return err
 	}
-	problems := r.problems()
-	if sendError != nil {
-		problems = append(problems, sendError.Error())
+	problems := append(r.problems(), unfinished...)
+	if n := d.sandbox.Ledger().Totals.CallbacksGivenUp; n > 0 {
+		problems = append(problems, fmt.Sprintf("callbacks not answered with 200: %d", n))
 	}
 	if len(problems) > 0 {
 		return fmt.Errorf("%w: %s", errNotArrived, strings.Join(problems, ", "))
 	}
 	return nil
 }
-
-// prepare makes the journeys known to the stand-in.
-func (d *demo) prepare() ([]*sandbox.Journey, error) {
-	journeys := make([]*sandbox.Journey, len(d.Journeys))
-	for i, planned := range d.Journeys {
-		faults, err := sandbox.ParseFaults(planned.Faults)
-		if err != nil {
-			return nil, err
-		}
-		journeys[i], err = d.sandbox.NewJourney(planned.Kind, sandbox.WithFaults(faults...),
-			sandbox.WithUserReference(userReference(i)), sandbox.WithCallbackURL(d.callbackURL))
-		if err != nil {
-			return nil, err
-		}
-	}
-	return journeys, nil
-}
-
-func userReference(i int) string { return fmt.Sprintf("user-%d", 1001+i) }
 
 // forgery is the answer to the forged callback.
 type forgery struct {
@@ -152,19 +130,15 @@ func (d *demo) forge(ctx context.Context, workflowExecutionID string) (forgery, 
 	return forgery{answer.StatusCode, id}, nil
 }
 
-// watch sends the journeys and shows how they arrive, until all have or the
-// time is over. sendError says which callbacks were not answered with 200.
-func (d *demo) watch(parent context.Context, journeys []*sandbox.Journey, ids []string, began time.Time) (sendError, err error) {
+// watch lets people finish their journeys and shows how these arrive, until all
+// have or the time is over. problems says what went wrong on the way.
+func (d *demo) watch(parent context.Context, started []*jumio.Creation, ids []string, began time.Time) (problems []string, err error) {
 	ctx, cancel := context.WithTimeout(parent, d.Timeout)
 	defer cancel()
-	all := counts{received: len(journeys), finished: len(journeys)}
-	for _, entry := range d.sandbox.Ledger().Journeys {
-		all.images += len(entry.Expected.Images)
-	}
-	sent := make(chan error, 1)
-	go func() { sent <- d.sandbox.SendAll(ctx, journeys, perSecond) }()
+	finished := make(chan []string, 1)
+	go func() { finished <- d.finish(ctx, started) }()
 
-	p := &progress{out: d.Out, live: d.terminal.live, all: all}
+	p := &progress{out: d.Out, live: d.terminal.live, all: counts{received: len(ids) - len(d.lost(ids)), finished: len(ids)}}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -173,20 +147,29 @@ func (d *demo) watch(parent context.Context, journeys []*sandbox.Journey, ids []
 		case parent.Err() != nil:
 			return nil, context.Cause(parent)
 		case ctx.Err() != nil: // the report tells what is missing
-			return errors.Join(sendError, fmt.Errorf("not all within %s", d.Timeout)), nil
+			return append(problems, fmt.Sprintf("not all within %s", d.Timeout)), nil
 		case err != nil:
 			return nil, err
 		}
-		over := sent == nil && now.finished == len(journeys)
+		over := finished == nil && now.finished == len(ids)
+		p.all.images = d.imagesServed()
 		p.show(now, over, time.Now())
 		if over {
-			return sendError, nil
+			return problems, nil
 		}
 		select {
-		case sendError = <-sent:
-			sent = nil
+		case problems = <-finished:
+			finished = nil
 		case <-tick.C:
 		case <-ctx.Done():
 		}
 	}
+}
+
+// imagesServed is how many images the journeys have that are finished so far.
+func (d *demo) imagesServed() (n int) {
+	for _, entry := range d.sandbox.Ledger().Journeys {
+		n += len(entry.Expected.Images)
+	}
+	return n
 }

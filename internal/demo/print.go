@@ -48,6 +48,7 @@ func (d *demo) print(r *report) error {
 	for _, reason := range slices.Sorted(maps.Keys(meaning)) {
 		fmt.Fprint(out, wrap("  "+reason+": ", meaning[reason], 80))
 	}
+	d.printRecovered(r)
 	fmt.Fprint(out, "\nMade difficult:\n")
 	for i, j := range r.journeys {
 		if j.Note != "" {
@@ -64,6 +65,19 @@ func (d *demo) print(r *report) error {
 	fmt.Fprintf(out, "\nRejected:\n  %s  %d, %s: a forged TOKEN_EXPIRED\n  for %s, said to come from Jumio's %s\n",
 		cmp.Or(r.rejected.Address, "-"), r.forged.status, cmp.Or(r.rejected.Reason, "not kept"), userReference(0), jumioAddress)
 	return nil
+}
+
+// printRecovered shows what became of the journeys whose callbacks are lost.
+func (d *demo) printRecovered(r *report) {
+	if !slices.ContainsFunc(r.journeys, Journey.isLost) {
+		return
+	}
+	fmt.Fprint(d.Out, "\nCallbacks lost, Jumio asked instead (jumio.expectations):\n")
+	for i, j := range r.journeys {
+		if row := r.row(r.expected[i].WorkflowExecutionID); row != nil && j.isLost() {
+			fmt.Fprintf(d.Out, "  %s  %-9s  %.1f s after its start, asked %d x: %s\n", row.UserReference, row.Expectation, row.Seconds, row.Asked, row.Status)
+		}
+	}
 }
 
 // decision is ten columns wide.
@@ -104,6 +118,7 @@ Look further:
       WHERE decision_type = 'REJECTED' ORDER BY details_retrieved_at DESC LIMIT 100;
     SELECT event_id, type, user_reference, decision_type
       FROM jumio.events ORDER BY event_id DESC LIMIT 20;
+    SELECT * FROM jumio.expectations WHERE state = 'recovered';
   the metrics
     curl -s %[3]s | grep ^callbackd_
   Jumio's side: people, documents and what was asked for, in a browser

@@ -16,12 +16,12 @@ import (
 )
 
 // progressQuery counts this run alone: an earlier one with the same seed had the
-// same ids.
+// same ids. $3 are those whose callbacks are lost.
 const progressQuery = `
 SELECT (SELECT count(DISTINCT workflow_execution_id) FROM jumio.callbacks
         WHERE workflow_execution_id = ANY($1::text[]) AND received_at >= $2),
        (SELECT count(*) FROM jumio.workflow_executions
-        WHERE workflow_execution_id = ANY($1::text[]) AND last_callback_at >= $2
+        WHERE workflow_execution_id = ANY($1::text[]) AND (last_callback_at >= $2 OR workflow_execution_id = ANY($3::text[]))
           AND retrieval_state IN ('retrieved', 'partial', 'failed', 'not_required')),
        (SELECT count(*) FROM jumio.images WHERE workflow_execution_id = ANY($1::text[]))`
 
@@ -32,9 +32,11 @@ SELECT v.workflow_execution_id, coalesce(v.user_reference, ''), coalesce(v.docum
        v.retrieval_state, coalesce(w.retrieval_error, ''), w.retrieval_attempts,
        ARRAY(SELECT credential_id || ' ' || classifier || ' ' || encode(sha256, 'hex')
              FROM jumio.images AS i WHERE i.workflow_execution_id = v.workflow_execution_id),
-       (extract(epoch FROM result.at - callback.at) * 1000)::bigint
+       (extract(epoch FROM result.at - callback.at) * 1000)::bigint,
+       x.state, x.asked_count, coalesce(extract(epoch FROM x.answered_at - x.expected_at), 0)::float8
 FROM jumio.verifications AS v
 JOIN jumio.workflow_executions AS w USING (workflow_execution_id)
+JOIN jumio.expectations AS x USING (workflow_execution_id)
 LEFT JOIN jumio.labels AS l ON l.capability = v.reason_capability AND l.label = v.reason_label
 LEFT JOIN LATERAL (
     SELECT min(b.received_at) AS at
@@ -44,7 +46,7 @@ LEFT JOIN LATERAL (
     SELECT max(e.occurred_at) AS at
     FROM jumio.events AS e WHERE e.workflow_execution_id = v.workflow_execution_id
       AND e.type <> 'callback_received') AS result ON true
-WHERE v.workflow_execution_id = ANY($1::text[]) AND v.last_callback_at >= $2
+WHERE v.workflow_execution_id = ANY($1::text[]) AND (v.last_callback_at >= $2 OR v.workflow_execution_id = ANY($3::text[]))
 ORDER BY array_position($1::text[], v.workflow_execution_id)`
 
 // imageQuery takes a face, which is drawn best.
@@ -62,7 +64,10 @@ type row struct {
 	State, Error                                  string
 	Attempts                                      int
 	Images                                        []string // credential, classifier and SHA-256 of each
-	Milliseconds                                  *int64   // nil without a result
+	Milliseconds                                  *int64   // nil without a callback or a result
+	Expectation                                   string   // its state
+	Asked                                         int      // how often Jumio was asked
+	Seconds                                       float64  // from the start to the answer
 }
 
 // storedImage is an image out of the database, in the order of imageQuery's columns.
@@ -87,7 +92,7 @@ type report struct {
 
 // count says how far the journeys have come since began.
 func (d *demo) count(ctx context.Context, ids []string, began time.Time) (now counts, err error) {
-	err = d.pool.QueryRow(ctx, progressQuery, ids, began).Scan(&now.received, &now.finished, &now.images)
+	err = d.pool.QueryRow(ctx, progressQuery, ids, began, d.lost(ids)).Scan(&now.received, &now.finished, &now.images)
 	if err != nil {
 		return now, fmt.Errorf("count what has arrived: %w", err)
 	}
@@ -95,8 +100,8 @@ func (d *demo) count(ctx context.Context, ids []string, began time.Time) (now co
 }
 
 func (d *demo) readReport(ctx context.Context, ids []string, began time.Time, forged forgery) (*report, error) {
-	r := &report{journeys: d.Journeys, expected: d.sandbox.Ledger().Journeys, forged: forged}
-	rows, err := d.pool.Query(ctx, reportQuery, ids, began)
+	r := &report{journeys: d.Journeys, expected: d.sandbox.Ledger().Journeys[:len(d.Journeys)], forged: forged}
+	rows, err := d.pool.Query(ctx, reportQuery, ids, began, d.lost(ids))
 	if err == nil {
 		r.rows, err = pgx.CollectRows(rows, pgx.RowToStructByPos[row])
 	}
@@ -134,7 +139,8 @@ func (r *report) row(id string) *row {
 func (r *report) problems() []string {
 	var problems []string
 	for i, expected := range r.expected {
-		name := fmt.Sprintf("%s (%s)", userReference(i), expected.Kind)
+		journey := r.journeys[i]
+		name := fmt.Sprintf("%s (%s)", userReference(i), journey.Kind)
 		want := make([]string, len(expected.Expected.Images))
 		for n, image := range expected.Expected.Images {
 			want[n] = image.CredentialID + " " + image.Classifier + " " + image.SHA256
@@ -143,6 +149,8 @@ func (r *report) problems() []string {
 		switch row := r.row(expected.WorkflowExecutionID); {
 		case row == nil:
 			problems = append(problems, name+" was not received")
+		case journey.isLost() && row.Expectation != "recovered":
+			problems = append(problems, name+" was not recovered")
 		case row.State != string(expected.Expected.State):
 			problems = append(problems, fmt.Sprintf("%s is %s instead of %s", name, row.State, expected.Expected.State))
 		case !slices.Equal(want, slices.Sorted(slices.Values(row.Images))):

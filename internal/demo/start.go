@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"callbackd/internal/app"
 	"callbackd/internal/config"
+	"callbackd/internal/jumio"
 	"callbackd/internal/pgserver"
 	"callbackd/internal/sandbox"
 )
@@ -25,6 +27,8 @@ const (
 	jumioAddress = "34.202.241.227"
 	// retrievalDelays are as many as callbackd's own, and shorter.
 	retrievalDelays = "0s,200ms,200ms,300ms,300ms,400ms,400ms,500ms,500ms,500ms"
+	// reconcileDelays are as many as callbackd's own, and shorter.
+	reconcileDelays = "0s,1s,1s,2s,2s,5s,5s,10s"
 )
 
 // environment is the instance's whole environment. The sandbox plays the load
@@ -40,12 +44,18 @@ func (d *demo) environment() []string {
 		"CALLBACKD_JUMIO_HOSTS=none", // the built-in addresses need no DNS
 		"CALLBACKD_RETRIEVAL_DELAYS=" + retrievalDelays,
 		"CALLBACKD_RETRIEVAL_RPS=1000",
+		"CALLBACKD_SESSION_TIMEOUT=" + sessionTimeout.String(),
+		"CALLBACKD_RECONCILE_GRACE=" + reconcileGrace.String(),
+		"CALLBACKD_RECONCILE_DELAYS=" + reconcileDelays,
 		"CALLBACKD_SHUTDOWN_TIMEOUT=" + stopTimeout.String(),
 		"JUMIO_CLIENT_ID=sandbox",
 		"JUMIO_CLIENT_SECRET=sandbox",
 		"JUMIO_USER_AGENT=callbackd demo/v1.0",
 		"JUMIO_TOKEN_URL=" + d.sandbox.URL(),
 		"JUMIO_RETRIEVAL_URL=" + d.sandbox.URL(),
+		"JUMIO_ACCOUNT_URL=" + d.sandbox.URL(),
+		"JUMIO_API_URL=" + d.sandbox.URL(),
+		"JUMIO_STATUS_URL=" + d.sandbox.URL(),
 	}
 }
 
@@ -86,7 +96,7 @@ func (d *demo) startSandbox() (err error) {
 		d.Seed = uint64(rand.Uint32())
 	}
 	d.sandbox, err = sandbox.New(sandbox.Config{
-		Seed: d.Seed, Intermediate: 0.3, OverallDecision: true, Attempts: strings.Count(retrievalDelays, ",") + 1,
+		Seed: d.Seed, Speed: speed, Intermediate: 0.3, OverallDecision: true, Attempts: strings.Count(retrievalDelays, ",") + 1,
 		CallbackHeader: http.Header{"X-Forwarded-For": {jumioAddress}}, Logger: d.log.Named("sandbox"),
 	})
 	if err != nil {
@@ -130,6 +140,12 @@ func (d *demo) startInstance(ctx context.Context, fail context.CancelCauseFunc) 
 		stop()
 		return <-ended
 	})
+	client := app.JumioConfig(cfg)
+	client.Budget = atOnce{}
+	if d.jumio, err = jumio.New(client, d.log, jumio.NewMetrics(prometheus.NewRegistry())); err != nil {
+		return err
+	}
+	d.cleanUps = append(d.cleanUps, func() error { d.jumio.Close(); return nil })
 	if d.pool, err = pgxpool.New(ctx, d.dsn); err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}

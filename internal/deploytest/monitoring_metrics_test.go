@@ -49,7 +49,7 @@ func TestMonitoringNames(t *testing.T) {
 		// These have no series before something has happened.
 		for _, name := range []string{
 			"callbackd_dns_last_success_timestamp_seconds", "callbackd_unreadable_fields_total",
-			"callbackd_partitions_ahead", "callbackd_consumer_lag_events",
+			"callbackd_partitions_ahead", "callbackd_consumer_lag_events", "callbackd_expectations", "callbackd_jumio_health",
 		} {
 			if len(exposed[name]) == 0 {
 				return fmt.Errorf("%s is not exposed yet", name)

@@ -85,7 +85,7 @@ func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig
 	r.worker = r.serve("worker:9090", append(slices.Clone(common),
 		"CALLBACKD_RECEIVE=false", "CALLBACKD_RETRIEVAL_DELAYS="+delays, "CALLBACKD_RETRIEVAL_RPS=100",
 		"JUMIO_CLIENT_ID=sandbox", "JUMIO_CLIENT_SECRET=sandbox", "JUMIO_USER_AGENT=Example Monitoring/v1.0",
-		"JUMIO_TOKEN_URL="+r.sandbox, "JUMIO_RETRIEVAL_URL="+r.sandbox))
+		"JUMIO_TOKEN_URL="+r.sandbox, "JUMIO_RETRIEVAL_URL="+r.sandbox, "JUMIO_STATUS_URL="+r.sandbox))
 	return r
 }
 

@@ -170,6 +170,9 @@ func (a *attempt) getImages(ctx context.Context) error {
 		img, err := a.jumio.Image(ctx, a.at.DataCenter, part)
 		if err != nil {
 			f := failed(err)
+			if f.code == jumio.CodeNoBudget {
+				return f
+			}
 			if first == nil {
 				first = f
 			}

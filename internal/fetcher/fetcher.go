@@ -35,6 +35,9 @@ type Options struct {
 	// UserReferenceKey must have signed the userReference of details; empty accepts
 	// any.
 	UserReferenceKey string
+	// Holds reports whether a data center's retrievals are to wait, without an attempt;
+	// nil if none ever is.
+	Holds func(dataCenter string) bool
 	// Tracer receives the spans of attempts; nil for none.
 	Tracer *tracing.Tracer
 }
@@ -54,9 +57,12 @@ type Fetcher struct {
 // New creates a Fetcher and adds the worker for retrievals to the queue.
 func New(o Options) *Fetcher {
 	store := results.New(o.DB)
+	if o.Holds == nil {
+		o.Holds = func(string) bool { return false }
+	}
 	queue.AddWorker(o.Queue, &worker{
 		results: store, jumio: o.Jumio, schedule: o.Schedule, referenceKey: o.UserReferenceKey,
-		log: o.Log, metrics: o.Metrics, tracer: o.Tracer, now: time.Now,
+		log: o.Log, metrics: o.Metrics, tracer: o.Tracer, now: time.Now, holds: o.Holds,
 	})
 	return &Fetcher{results: store, queue: o.Queue, log: o.Log, metrics: o.Metrics, cancel: func() {}}
 }

@@ -110,22 +110,8 @@ func (a *attempt) claimed() results.Address {
 }
 
 // named reads the ids and the data center from an address, ignoring hrefs that are not
-// trusted. A data center that answered before takes precedence.
+// trusted. A data center that answered before, or in which the verification was started,
+// takes precedence.
 func (a *attempt) named(address results.Address) jumio.Workflow {
-	w := jumio.Workflow{ID: a.lease.WorkflowExecutionID, AccountID: address.AccountID, DataCenter: a.claim.DataCenter}
-	fill := func(dataCenter, accountID string) {
-		if w.DataCenter == "" {
-			w.DataCenter = dataCenter
-		}
-		if w.AccountID == "" {
-			w.AccountID = accountID
-		}
-	}
-	if href, err := a.jumio.ParseWorkflowHref(address.WorkflowHref); err == nil {
-		fill(href.DataCenter, href.AccountID)
-	}
-	if dataCenter, accountID, err := a.jumio.ParseAccountHref(address.AccountHref); err == nil {
-		fill(dataCenter, accountID)
-	}
-	return w
+	return a.jumio.Address(a.lease.WorkflowExecutionID, a.claim.DataCenter, address.AccountID, address.WorkflowHref, address.AccountHref)
 }

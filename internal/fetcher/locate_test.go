@@ -16,7 +16,7 @@ import (
 
 func TestOtherAddresses(t *testing.T) {
 	client, err := jumio.New(jumio.Config{
-		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", RPS: 1, MaxImageBytes: 1, ProgressTimeout: time.Second,
+		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", Budget: jumio.NewLocalBudget(1), MaxImageBytes: 1, ProgressTimeout: time.Second,
 	}, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		t.Fatal(err)

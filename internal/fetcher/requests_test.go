@@ -3,6 +3,9 @@ package fetcher
 import (
 	"testing"
 
+	"go.uber.org/zap"
+
+	"callbackd/internal/budget"
 	"callbackd/internal/sandbox"
 	"callbackd/internal/workflow"
 )
@@ -47,6 +50,30 @@ func TestOwnFaultsAskOnlyForWhatIsMissing(t *testing.T) {
 			t.Errorf("%s: %d requests, want %d", img.Classifier, img.Requests, want)
 		}
 	}
+	if n := value[int](r, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 1 {
+		t.Errorf("%d attempts count, want 1", n)
+	}
+}
+
+// While nobody can tell whether a request may be made, none is made, and no attempt is
+// used up.
+func TestNoBudgetCostsNoAttempt(t *testing.T) {
+	r := newRig(t, quick, sandbox.Config{Seed: 51})
+	b := budget.New(budget.Options{DB: r.store.DB, RetrievalRPS: 10_000, Log: zap.NewNop()})
+	t.Cleanup(b.Close)
+	r.budget = b
+	r.exec(`ALTER TABLE callbackd.request_budgets RENAME TO gone`)
+	j := r.journey("passed-passport")
+	w := r.start()
+	r.waitFor("the run to be put off", `SELECT count(*) = 1 FROM callbackd.river_job WHERE state IN ('available', 'scheduled') AND scheduled_at > now()`)
+	if n := r.ledger(j).DetailsRequests.Requests; n > 0 {
+		t.Errorf("%d requests without a budget", n)
+	}
+	r.exec(`ALTER TABLE callbackd.gone RENAME TO request_budgets`)
+	r.exec(`UPDATE callbackd.river_job SET state = 'available', scheduled_at = now()`)
+	w.queue.Wake()
+	r.settled(j.WorkflowExecutionID)
+	r.checkJourney(j)
 	if n := value[int](r, `SELECT retrieval_attempts FROM jumio.workflow_executions`); n != 1 {
 		t.Errorf("%d attempts count, want 1", n)
 	}

@@ -40,11 +40,12 @@ type rig struct {
 	store    *storetest.Store
 	schedule workflow.Schedule
 	tracer   *tracing.Tracer // nil for none
+	budget   jumio.Budget
 }
 
 func newRig(t *testing.T, schedule workflow.Schedule, cfg sandbox.Config) *rig {
 	t.Helper()
-	r := &rig{T: t, store: storetest.New(t), schedule: schedule}
+	r := &rig{T: t, store: storetest.New(t), schedule: schedule, budget: jumio.NewLocalBudget(10_000)}
 	receiver := httptest.NewServer(http.HandlerFunc(r.receive))
 	t.Cleanup(receiver.Close)
 	cfg.CallbackURL, cfg.FastImages, cfg.Attempts = receiver.URL, true, len(schedule)
@@ -90,7 +91,7 @@ func (r *rig) start() *testWorker {
 	endpoint, _ := url.Parse(r.sandbox.URL())
 	client, err := jumio.New(jumio.Config{
 		Credentials: jumio.Credentials{ClientID: "sandbox", ClientSecret: "sandbox"}, UserAgent: "Test Worker/v1",
-		TokenURL: endpoint, RetrievalURL: endpoint, RPS: 10_000, MaxImageBytes: 20 << 20, ProgressTimeout: 30 * time.Second,
+		TokenURL: endpoint, RetrievalURL: endpoint, Budget: r.budget, MaxImageBytes: 20 << 20, ProgressTimeout: 30 * time.Second,
 		Tracer: r.tracer.API(),
 	}, log, jumio.NewMetrics(prometheus.NewRegistry()))
 	if err != nil {

@@ -3,6 +3,7 @@ package fetcher
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 const (
 	// busyPause is how long a job waits for another run of its workflow execution.
 	busyPause = 2 * time.Second
+	// holdPause is how long a retrieval waits at first, and on average, while Jumio says
+	// that its service is down; each time twice as long.
+	holdPause, longestHoldPause = 10 * time.Second, 2 * time.Minute
 	// If the database fails, the run is repeated after databasePause; while images cannot
 	// be stored, after twice as long each time.
 	databasePause, longestDatabasePause = 5 * time.Second, 10 * time.Minute
@@ -38,11 +42,14 @@ type worker struct {
 	metrics      *Metrics
 	tracer       *tracing.Tracer
 	now          func() time.Time
+	// holds reports whether Jumio says that a data center's retrievals are down.
+	holds func(dataCenter string) bool
 
 	// unreleased has, by job, the attempts whose leases could not be given back
 	// because the database failed.
 	unreleased sync.Map
-	// pauses are the latest ones of jobs whose results could not be stored.
+	// pauses are the latest ones of jobs whose results could not be stored, or that Jumio's
+	// health holds back.
 	pauses sync.Map
 }
 
@@ -78,6 +85,12 @@ func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) erro
 		return notNow(ctx, err, log)
 	}
 
+	if dataCenter := a.named(a.claimed()).DataCenter; w.holds(dataCenter) {
+		log.Debug("retrieval held back: Jumio says that the service is down", zap.String("data_center", dataCenter))
+		w.release(ctx, job.ID, a)
+		return river.JobSnooze(w.held(job.ID))
+	}
+
 	end := codeInternal // after a panic
 	ctx, span := w.startSpan(ctx, job, a, start)
 	defer func() { a.endSpan(span, end) }()
@@ -98,6 +111,11 @@ func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) erro
 		end = f.code
 		w.release(ctx, job.ID, a)
 		return ctx.Err() // a stop: River gives the attempt back
+	case err != nil && f.code == jumio.CodeNoBudget:
+		end = f.code
+		log.Error("could not ask the database for the budget of requests; the attempt will be repeated", zap.Error(err))
+		w.release(ctx, job.ID, a)
+		return w.notStored(job.ID)
 	case ctx.Err() != nil && err != nil && a.gotOn():
 		end = f.code
 		w.release(ctx, job.ID, a)
@@ -121,14 +139,24 @@ func notNow(ctx context.Context, err error, log *zap.Logger) error {
 	return river.JobSnooze(databasePause)
 }
 
-// notStored has River repeat a run whose results could not be stored, ever later while
-// that goes on: each repetition asks Jumio again for what is not stored.
+// notStored has River repeat a run that the database has failed, ever later while that
+// goes on: each repetition asks Jumio again for what is not stored.
 func (w *worker) notStored(jobID int64) error {
 	last, _ := w.pauses.Load(jobID)
 	pause, _ := last.(time.Duration)
 	pause = min(max(2*pause, databasePause), longestDatabasePause)
 	w.pauses.Store(jobID, pause)
 	return river.JobSnooze(pause)
+}
+
+// held returns how long a job waits that Jumio's health holds back: at random, so that
+// what has waited for the same end does not come back at once.
+func (w *worker) held(jobID int64) time.Duration {
+	last, _ := w.pauses.Load(jobID)
+	pause, _ := last.(time.Duration)
+	pause = min(max(2*pause, holdPause), longestHoldPause)
+	w.pauses.Store(jobID, pause)
+	return pause/2 + rand.N(pause)
 }
 
 // release gives the lease back after a run that must not count, and stores the details

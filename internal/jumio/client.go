@@ -1,30 +1,27 @@
-// Package jumio is the client of the KYX Platform's Retrieval API (guide,
-// "Retrieval"): access tokens, workflow status, workflow details and images.
+// Package jumio is the client of Jumio's KYX Platform API: access tokens; accounts and
+// the workflow executions that are started in them, uploads and their finalization;
+// status, details and images; deletion; health.
 //
 // One call is one attempt. It renews a rejected token once and returns a result or
 // an *Error with a verdict; the caller decides when to try again.
 //
-// Credentials and tokens go only to the configured endpoints, and to
-// https://auth.<label>.jumio.ai and https://retrieval.<label>.jumio.ai of Jumio's
-// three data centers and of those configured with credentials: URLs are built from
-// checked ids, an href is only read, and redirects are not followed. The package
-// keeps nothing, and no error, log or label holds anything that Jumio sent.
+// Credentials and tokens go only to the configured endpoints, and to the hosts auth,
+// account, api and retrieval.<label>.jumio.ai of Jumio's three data centers and of those
+// configured with credentials: URLs are built from checked ids, an href is only read or
+// compared, and redirects are not followed. The package keeps nothing, and no error, log
+// or label holds anything that Jumio sent.
 package jumio
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync/atomic"
-	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/details"
@@ -51,7 +48,6 @@ type Client struct {
 	retrieval string
 	http      *http.Client
 	transport *http.Transport
-	limiter   *rate.Limiter
 	tokens    *tokenCache
 	log       *zap.Logger
 	metrics   *Metrics
@@ -76,7 +72,6 @@ func New(cfg Config, log *zap.Logger, m *Metrics) (*Client, error) {
 			},
 		},
 		transport: transport,
-		limiter:   rate.NewLimiter(rate.Limit(cfg.RPS), 1),
 		log:       log,
 		metrics:   m,
 	}
@@ -162,103 +157,15 @@ func isJSONObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body)
 }
 
-// renewalKey is the context key of an attempt's one renewal.
-type renewalKey struct{}
-
-// WithAttempt returns a context for all requests of one attempt: together they may
-// renew a rejected token once. Without it, each request may.
-func WithAttempt(ctx context.Context) context.Context {
-	return context.WithValue(ctx, renewalKey{}, new(atomic.Bool))
-}
-
-// mayRenew tells whether the attempt may still get a new token after a 401.
-func mayRenew(ctx context.Context) bool {
-	spent, inAttempt := ctx.Value(renewalKey{}).(*atomic.Bool)
-	return !inAttempt || spent.CompareAndSwap(false, true)
-}
-
-// get makes one GET request to a data center's retrieval endpoint, and a second one
-// with a new token if the first gets 401.
+// get makes a GET request to a data center's retrieval endpoint.
 func (c *Client) get(ctx context.Context, endpoint, dataCenter, path, accept string, read func(*http.Response) error) error {
 	t, err := c.cfg.target(dataCenter)
 	if err != nil {
 		return failure(endpoint, CodeNoDataCenter, "%w", err)
 	}
-	send := func(resent int, authorize func(*http.Request)) error {
-		if err := c.limiter.Wait(ctx); err != nil {
-			return waitError(ctx, endpoint)
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.retrievalOrigin+path, nil)
-		if err != nil {
-			return failure(endpoint, CodeInvalidID, "no URL can be built")
-		}
-		req.Header.Set("Accept", accept)
-		req.Header.Set("Content-Type", acceptJSON) // the guide demands it of every retrieval
-		authorize(req)
-		return c.do(req, endpoint, resent, read)
-	}
-	if c.cfg.Basic {
-		return send(0, func(req *http.Request) {
-			req.SetBasicAuth(t.credentials.ClientID, t.credentials.ClientSecret)
-		})
-	}
-	for resent := 0; ; resent++ {
-		token, err := c.tokens.get(ctx, t)
-		if err != nil {
-			return err
-		}
-		err = send(resent, func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token.value) })
-		if !isUnauthorized(err) {
-			return err
-		}
-		c.tokens.invalidate(t, token)
-		if resent > 0 || !mayRenew(ctx) {
-			return err
-		}
-		c.log.Debug("jumio access token rejected, renewing", zap.String("endpoint", endpoint))
-	}
-}
-
-// do sends one request, passes a 200 to read, and records the outcome. resent is how
-// often the request was sent before. Errors are of type *Error.
-func (c *Client) do(req *http.Request, endpoint string, resent int, read func(*http.Response) error) error {
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	start := time.Now()
-	req, span := c.startSpan(req, endpoint, resent)
-	err := c.exchange(req, endpoint, read)
-	took := time.Since(start)
-	c.metrics.observe(endpoint, took, err)
-	endSpan(span, err)
-	c.log.Debug("jumio request", zap.String("endpoint", endpoint), zap.String("code", outcome(err)), zap.Duration("took", took))
-	return err
-}
-
-func (c *Client) exchange(req *http.Request, endpoint string, read func(*http.Response) error) error {
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return transportError(req.Context(), endpoint, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return statusError(endpoint, resp.StatusCode, resp.Header)
-	}
-	err = read(resp)
-	if _, judged := errors.AsType[*Error](err); err == nil || judged {
-		return err
-	}
-	return transportError(req.Context(), endpoint, err)
-}
-
-func isUnauthorized(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Code == CodeUnauthorized
-}
-
-// waitError is the error when the caller's context ends, or will end, before the
-// request can be made.
-func waitError(ctx context.Context, endpoint string) *Error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return &Error{Code: CodeCanceled, Endpoint: endpoint, Err: context.Canceled}
-	}
-	return &Error{Code: CodeTimeout, Endpoint: endpoint, Err: context.DeadlineExceeded}
+	return c.send(ctx, t, classOf(ctx), request{
+		endpoint: endpoint, method: http.MethodGet, url: t.retrievalOrigin + path,
+		accept: accept, contentType: acceptJSON, // the guide demands it of every retrieval
+		read: read,
+	})
 }

@@ -158,27 +158,27 @@ func TestTargets(t *testing.T) {
 	}{
 		"the data center's own endpoints": {
 			cfg: Config{Credentials: testCredentials}, dataCenter: "apac-1",
-			want: target{"https://auth.apac-1.jumio.ai", "https://retrieval.apac-1.jumio.ai", testCredentials},
+			want: target{"apac-1", "https://auth.apac-1.jumio.ai", "https://retrieval.apac-1.jumio.ai", testCredentials},
 		},
 		"its own credentials": {
 			cfg: Config{Credentials: testCredentials, DataCenter: both}, dataCenter: "emea-1",
-			want: target{"https://auth.emea-1.jumio.ai", "https://retrieval.emea-1.jumio.ai", emea},
+			want: target{"emea-1", "https://auth.emea-1.jumio.ai", "https://retrieval.emea-1.jumio.ai", emea},
 		},
 		"configured endpoints, credentials by data center": {
 			cfg: Config{Credentials: testCredentials, DataCenter: both, TokenURL: private, RetrievalURL: private}, dataCenter: "amer-1",
-			want: target{"http://sandbox:8081", "http://sandbox:8081", amer},
+			want: target{"amer-1", "http://sandbox:8081", "http://sandbox:8081", amer},
 		},
 		"configured endpoints, unknown data center": {
 			cfg:  Config{Credentials: testCredentials, DataCenter: both, TokenURL: private, RetrievalURL: private},
-			want: target{"http://sandbox:8081", "http://sandbox:8081", testCredentials},
+			want: target{"", "http://sandbox:8081", "http://sandbox:8081", testCredentials},
 		},
 		"only the retrieval endpoint configured": {
 			cfg: Config{Credentials: testCredentials, RetrievalURL: private}, dataCenter: "amer-1",
-			want: target{"https://auth.amer-1.jumio.ai", "http://sandbox:8081", testCredentials},
+			want: target{"amer-1", "https://auth.amer-1.jumio.ai", "http://sandbox:8081", testCredentials},
 		},
 		"unknown data center, one configured": {
 			cfg:  Config{DataCenter: map[string]Credentials{"amer-1": amer}},
-			want: target{"https://auth.amer-1.jumio.ai", "https://retrieval.amer-1.jumio.ai", amer},
+			want: target{"amer-1", "https://auth.amer-1.jumio.ai", "https://retrieval.amer-1.jumio.ai", amer},
 		},
 		"unknown data center, several configured":        {cfg: Config{DataCenter: both}, refused: true},
 		"unknown data center, default credentials":       {cfg: Config{Credentials: testCredentials}, refused: true},
@@ -192,7 +192,7 @@ func TestTargets(t *testing.T) {
 		},
 		"label that only its credentials make known": {
 			cfg: Config{DataCenter: map[string]Credentials{"me-1": amer}}, dataCenter: "me-1",
-			want: target{"https://auth.me-1.jumio.ai", "https://retrieval.me-1.jumio.ai", amer},
+			want: target{"me-1", "https://auth.me-1.jumio.ai", "https://retrieval.me-1.jumio.ai", amer},
 		},
 	}
 	for name, tt := range tests {
@@ -345,6 +345,7 @@ func TestBasicAuthentication(t *testing.T) {
 func TestConfigErrors(t *testing.T) {
 	withUser, _ := url.Parse("https://user:hunter2@jumio.example")
 	withPath, _ := url.Parse("https://jumio.example/api")
+	withQuery, _ := url.Parse("https://jumio.example?key=hunter2")
 	ftp, _ := url.Parse("ftp://jumio.example")
 	_, err := New(Config{
 		Credentials:  Credentials{ClientID: "client-mark"},
@@ -352,11 +353,14 @@ func TestConfigErrors(t *testing.T) {
 		UserAgent:    "a\r\nX: y",
 		TokenURL:     withUser,
 		RetrievalURL: withPath,
+		AccountURL:   withUser,
+		APIURL:       withQuery,
+		StatusURL:    withPath,
 	}, zap.NewNop(), nil)
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, part := range []string{"default credentials", "AMER-1", "user agent", "token URL", "retrieval URL", "requests a second", "largest image", "progress timeout"} {
+	for _, part := range []string{"default credentials", "AMER-1", "user agent", "token URL", "retrieval URL", "account URL", "API URL", "status URL", "budget", "largest image", "progress timeout"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not named in %q", part, err)
 		}
@@ -367,8 +371,8 @@ func TestConfigErrors(t *testing.T) {
 		}
 	}
 	cfg := testConfig("http://127.0.0.1")
-	cfg.Credentials, cfg.RetrievalURL = Credentials{}, ftp
-	if _, err := New(cfg, zap.NewNop(), nil); err == nil || !strings.Contains(err.Error(), "no credentials") || !strings.Contains(err.Error(), "http") {
+	cfg.RetrievalURL = ftp
+	if _, err := New(cfg, zap.NewNop(), nil); err == nil || !strings.Contains(err.Error(), "http") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -406,8 +410,8 @@ func TestMetrics(t *testing.T) {
 	if got := testutil.ToFloat64(c.metrics.imageBytes); got != float64(len(png)) {
 		t.Errorf("callbackd_image_bytes_total is %v, want %d", got, len(png))
 	}
-	if n := testutil.CollectAndCount(c.metrics.duration); n != 4 {
-		t.Errorf("durations of %d endpoints, want 4", n)
+	if n := testutil.CollectAndCount(c.metrics.duration); n != 6 {
+		t.Errorf("durations of %d endpoints, want 6", n)
 	}
 }
 
@@ -438,7 +442,7 @@ func requestsCounted(t *testing.T, reg *prometheus.Registry) map[string]float64 
 func TestMetricsBeginAtZero(t *testing.T) {
 	m := NewMetrics(prometheus.NewRegistry())
 	before := testutil.CollectAndCount(m.requests)
-	for _, endpoint := range []string{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage} {
+	for _, endpoint := range []string{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage, EndpointDelete, EndpointHealth} {
 		for _, code := range []string{"200", "401", "403", "429", "503", CodeTimeout, CodeConnectionFailed} {
 			if n := testutil.ToFloat64(m.requests.WithLabelValues(endpoint, code)); n != 0 {
 				t.Errorf("%s %s is %v", endpoint, code, n)
@@ -455,7 +459,7 @@ func TestMetricsBeginAtZero(t *testing.T) {
 func TestRate(t *testing.T) {
 	s := newServer(t, nil, answer(200, "application/json", goodDetails))
 	cfg := testConfig(s.URL)
-	cfg.RPS = 0.001
+	cfg.Budget = NewLocalBudget(0.001)
 	c := newClient(t, cfg)
 	if err := call(t.Context(), c, EndpointDetails); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 
 // Config is a Client's settings.
 type Config struct {
-	// Credentials are for Jumio's data centers without their own; may be empty.
+	// Credentials are for Jumio's data centers without their own; may be empty. Uploads,
+	// finalizations and health need none at all.
 	Credentials Credentials
 	// DataCenter holds the credentials of single data centers by label, such as
 	// "amer-1". A label that is not one of Jumio's becomes trusted.
@@ -22,13 +23,13 @@ type Config struct {
 	Basic bool
 	// UserAgent is "YourCompany YourApp/v1.0"; Jumio rejects requests without it.
 	UserAgent string
-	// TokenURL and RetrievalURL are the scheme and host (and port) of a private or
-	// test endpoint for every data center. Nil means the data center's own,
-	// https://auth.<label>.jumio.ai and https://retrieval.<label>.jumio.ai.
-	TokenURL, RetrievalURL *url.URL
-	// RPS is the maximum number of retrieval requests a second; token requests do
-	// not count.
-	RPS float64
+	// The URLs are the scheme and host (and port) of a private or test endpoint for
+	// every data center. Nil means the data center's own, such as
+	// https://auth.<label>.jumio.ai for tokens, and with retrieval, account, api or
+	// status in place of auth for the others.
+	TokenURL, RetrievalURL, AccountURL, APIURL, StatusURL *url.URL
+	// Budget says when a request may be sent.
+	Budget Budget
 	// MaxImageBytes is the size limit of an image.
 	MaxImageBytes int64
 	// ProgressTimeout ends a request that makes no progress for that long.
@@ -47,11 +48,7 @@ func (cfg Config) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	if cfg.Credentials == (Credentials{}) {
-		if len(cfg.DataCenter) == 0 {
-			bad("no credentials")
-		}
-	} else if err := cfg.Credentials.check(); err != nil {
+	if err := cfg.Credentials.check(); err != nil && cfg.Credentials != (Credentials{}) {
 		bad("default credentials: %w", err)
 	}
 	for label, credentials := range cfg.DataCenter {
@@ -65,14 +62,16 @@ func (cfg Config) check() error {
 	if !userAgentPattern.MatchString(cfg.UserAgent) {
 		bad("user agent %q is empty or not printable ASCII", cfg.UserAgent)
 	}
-	if err := checkEndpoint(cfg.TokenURL); err != nil {
-		bad("token URL: %w", err)
+	for _, endpoint := range []struct {
+		name string
+		url  *url.URL
+	}{{"token", cfg.TokenURL}, {"retrieval", cfg.RetrievalURL}, {"account", cfg.AccountURL}, {"API", cfg.APIURL}, {"status", cfg.StatusURL}} {
+		if err := checkEndpoint(endpoint.url); err != nil {
+			bad("%s URL: %w", endpoint.name, err)
+		}
 	}
-	if err := checkEndpoint(cfg.RetrievalURL); err != nil {
-		bad("retrieval URL: %w", err)
-	}
-	if !(cfg.RPS > 0) {
-		bad("requests a second: %v is not above 0", cfg.RPS)
+	if cfg.Budget == nil {
+		bad("no budget of requests")
 	}
 	if cfg.MaxImageBytes < 1 || cfg.MaxImageBytes > maxImageLimit {
 		bad("largest image: %d is not between 1 and %d bytes", cfg.MaxImageBytes, maxImageLimit)
@@ -102,8 +101,19 @@ func origin(u *url.URL) string {
 	return u.Scheme + "://" + strings.ToLower(u.Host)
 }
 
+// endpointOrigin is where requests to a service of Jumio's go: the configured endpoint, or
+// the service's host in the data center.
+func endpointOrigin(configured *url.URL, service, dataCenter string) string {
+	if configured != nil {
+		return origin(configured)
+	}
+	return "https://" + service + "." + dataCenter + ".jumio.ai"
+}
+
 // target is where one data center's requests go, and with which credentials.
 type target struct {
+	// dataCenter is "" for a configured endpoint whose data center is unknown.
+	dataCenter      string
 	tokenOrigin     string
 	retrievalOrigin string
 	credentials     Credentials
@@ -128,20 +138,14 @@ func (cfg *Config) target(dataCenter string) (target, error) {
 	case credentials == (Credentials{}):
 		return target{}, fmt.Errorf("there are no credentials for data center %s", dataCenter)
 	}
-	t := target{
-		tokenOrigin:     origin(cfg.TokenURL),
-		retrievalOrigin: origin(cfg.RetrievalURL),
-		credentials:     credentials,
-	}
-	needed := t.retrievalOrigin == "" || (t.tokenOrigin == "" && !cfg.Basic)
+	needed := cfg.RetrievalURL == nil || (cfg.TokenURL == nil && !cfg.Basic)
 	if needed && dataCenter == "" {
 		return target{}, errors.New("the data center is unknown, and no endpoint is configured")
 	}
-	if t.tokenOrigin == "" {
-		t.tokenOrigin = "https://auth." + dataCenter + ".jumio.ai"
-	}
-	if t.retrievalOrigin == "" {
-		t.retrievalOrigin = "https://retrieval." + dataCenter + ".jumio.ai"
-	}
-	return t, nil
+	return target{
+		dataCenter:      dataCenter,
+		tokenOrigin:     endpointOrigin(cfg.TokenURL, "auth", dataCenter),
+		retrievalOrigin: endpointOrigin(cfg.RetrievalURL, "retrieval", dataCenter),
+		credentials:     credentials,
+	}, nil
 }

@@ -19,6 +19,26 @@ func (cfg *Config) trusts(dataCenter string) bool {
 	return configured || slices.Contains(dataCenters, dataCenter)
 }
 
+// CredentialedDataCenters gives the labels of the data centers that there are credentials
+// for, wherever their requests go: Jumio's in the guide's order, then others by name.
+func (c *Client) CredentialedDataCenters() []string {
+	return slices.DeleteFunc(c.cfg.labels(), func(label string) bool {
+		_, own := c.cfg.DataCenter[label]
+		return !own && c.cfg.Credentials == (Credentials{})
+	})
+}
+
+// labels are Jumio's data centers and the configured ones.
+func (cfg *Config) labels() []string {
+	labels := DataCenters()
+	for _, label := range slices.Sorted(maps.Keys(cfg.DataCenter)) {
+		if !slices.Contains(labels, label) {
+			labels = append(labels, label)
+		}
+	}
+	return labels
+}
+
 // KnownDataCenters gives the data centers that the client has credentials for:
 // Jumio's in the guide's order, then others by name. The default credentials
 // are for all of Jumio's. If several share an endpoint and credentials, as with a
@@ -29,12 +49,7 @@ func (c *Client) KnownDataCenters() []string {
 		origin      string
 		credentials Credentials
 	}
-	labels := DataCenters()
-	for _, label := range slices.Sorted(maps.Keys(c.cfg.DataCenter)) {
-		if !slices.Contains(labels, label) {
-			labels = append(labels, label)
-		}
-	}
+	labels := c.cfg.labels()
 	if c.retrieval != "" {
 		labels = slices.Insert(labels, 0, "")
 	}

@@ -42,9 +42,13 @@ const (
 	CodeImageBroken     = "image_broken"      // JPEG or PNG with an unreadable header, over 100,000 pixels a side or a gigapixel
 	CodeImageTooLarge   = "image_too_large"   // over Config.MaxImageBytes
 
+	CodeNoWorkflowExecution = "no_workflow_execution" // the answer to a creation names none
+
 	// No request was made.
 	CodeNoDataCenter = "no_data_center" // the data center or its credentials are unknown
 	CodeInvalidID    = "invalid_id"     // no URL can be built from an id
+	CodeForeignHref  = "foreign_href"   // an href for an upload or a finalization is not what the ids say
+	CodeNoBudget     = "no_budget"      // the budget could not be asked; Jumio is not to blame
 )
 
 // The values of Error.Endpoint and of the label endpoint.
@@ -53,6 +57,12 @@ const (
 	EndpointStatus  = "status"
 	EndpointDetails = "details"
 	EndpointImage   = "image"
+
+	EndpointAccount  = "account" // creation and update
+	EndpointUpload   = "upload"
+	EndpointFinalize = "finalize"
+	EndpointDelete   = "delete"
+	EndpointHealth   = "health"
 )
 
 // Verdict says what a failed request means for the rest of an attempt.
@@ -63,6 +73,10 @@ const (
 	EndAttempt Verdict = iota
 	// SkipPart means that only this image failed: continue with the others.
 	SkipPart
+	// OutcomeUnknown means that Jumio may have done what was asked: a creation that got
+	// no answer, one that broke off, or one that neither confirms nor refuses. To try
+	// again may do it twice.
+	OutcomeUnknown
 )
 
 // Error is a failed request. Its text is safe to store and to log: it has no id, no

@@ -163,6 +163,7 @@ func brokenOff(contentType, body string) http.HandlerFunc {
 		w.Header().Set("Content-Type", contentType)
 		w.Header().Set("Content-Length", "100000")
 		_, _ = io.WriteString(w, body)
+		_ = http.NewResponseController(w).Flush() // otherwise nothing is sent
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -34,7 +34,7 @@ func Example() {
 	client, err := jumio.New(jumio.Config{
 		Credentials: jumio.Credentials{ClientID: "id", ClientSecret: "secret"}, UserAgent: "YourCompany YourApp/v1.0",
 		TokenURL: standIn, RetrievalURL: standIn,
-		RPS: 10, MaxImageBytes: 20 << 20, ProgressTimeout: 30 * time.Second,
+		Budget: jumio.NewLocalBudget(10), MaxImageBytes: 20 << 20, ProgressTimeout: 30 * time.Second,
 	}, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		fmt.Println(err)

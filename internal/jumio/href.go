@@ -47,6 +47,7 @@ var (
 	labelPattern = regexp.MustCompile(`^` + labelExpr + `$`)
 
 	jumioOrigin  = regexp.MustCompile(`^https://retrieval\.(` + labelExpr + `)\.jumio\.ai(/.*)$`)
+	apiOrigin    = regexp.MustCompile(`^https://api\.(` + labelExpr + `)\.jumio\.ai$`)
 	workflowPath = regexp.MustCompile(`^/api/v1/(?:accounts/([^/]+)/)?workflow-executions/([^/]+)$`)
 	accountPath  = regexp.MustCompile(`^/api/v1/accounts/([^/]+)$`)
 	partPath     = regexp.MustCompile(`^/api/v1/accounts/([^/]+)/credentials/([^/]+)/parts/([^/]+)$`)
@@ -125,4 +126,26 @@ func (c *Client) splitHref(href string) (dataCenter, path string, err error) {
 		return "", "", ErrForeignHref
 	}
 	return m[1], m[2], nil
+}
+
+// Address returns where a workflow execution is: in the data center and account that are
+// given, or where they are empty, in those that the hrefs name. Hrefs that are not trusted
+// are ignored.
+func (c *Client) Address(id, dataCenter, accountID, workflowHref, accountHref string) Workflow {
+	w := Workflow{ID: id, AccountID: accountID, DataCenter: dataCenter}
+	fill := func(dataCenter, accountID string) {
+		if w.DataCenter == "" {
+			w.DataCenter = dataCenter
+		}
+		if w.AccountID == "" {
+			w.AccountID = accountID
+		}
+	}
+	if href, err := c.ParseWorkflowHref(workflowHref); err == nil {
+		fill(href.DataCenter, href.AccountID)
+	}
+	if dataCenter, accountID, err := c.ParseAccountHref(accountHref); err == nil {
+		fill(dataCenter, accountID)
+	}
+	return w
 }

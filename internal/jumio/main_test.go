@@ -57,6 +57,10 @@ func newServer(t *testing.T, token, api http.HandlerFunc) *jumioServer {
 		s.apiRequests.Add(1)
 		api(w, r)
 	})
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) { // health
+		s.apiRequests.Add(1)
+		api(w, r)
+	})
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
@@ -86,7 +90,10 @@ func testConfig(base string) Config {
 		UserAgent:       "YourCompany YourApp/v1.0",
 		TokenURL:        u,
 		RetrievalURL:    u,
-		RPS:             10000,
+		AccountURL:      u,
+		APIURL:          u,
+		StatusURL:       u,
+		Budget:          NewLocalBudget(10000),
 		MaxImageBytes:   1 << 20,
 		ProgressTimeout: 30 * time.Second,
 	}

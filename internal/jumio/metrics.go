@@ -35,7 +35,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	reg.MustRegister(m.requests, m.duration, m.imageBytes)
 	// Each starts at 0: a series that begins with 1 does not show as an increase.
-	for _, endpoint := range []string{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage} {
+	for _, endpoint := range []string{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage, EndpointDelete, EndpointHealth} {
 		m.duration.WithLabelValues(endpoint)
 		for _, status := range []int{
 			http.StatusOK, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
@@ -56,7 +56,8 @@ func (m *Metrics) observe(endpoint string, took time.Duration, err error) {
 	m.duration.WithLabelValues(endpoint).Observe(took.Seconds())
 }
 
-// outcome is the label value of a request's result. Undefined statuses share one, so
+// outcome is the label value of a request's result. A success is 200, also a creation's
+// 201. Undefined statuses share one, so
 // that a server cannot invent labels.
 func outcome(err error) string {
 	e, ok := errors.AsType[*Error](err)

@@ -1,7 +1,9 @@
 package jumio
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,11 +15,28 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-func TestCredentialsAreNotShown(t *testing.T) {
+// TestSecretsAreNotShown: whatever may hold a token or credentials shows none, however
+// it is printed.
+func TestSecretsAreNotShown(t *testing.T) {
 	cfg := Config{Credentials: Credentials{"id-mark", "secret-mark"}, DataCenter: map[string]Credentials{"amer-1": {"id-mark", "secret-mark"}}}
 	var texts []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		texts = append(texts, fmt.Sprintf(verb, cfg.Credentials), fmt.Sprintf(verb, &cfg.Credentials), fmt.Sprintf(verb, cfg))
+	}
+	created, err := ParseCreation([]byte(`{"account":{"id":"a"},"sdk":{"token":"sdk-mark"},"web":{"href":"https://w/?t=web-mark"},"new":"mark",
+		"workflowExecution":{"id":"w","credentials":[{"id":"c","category":"ID","api":{"token":"api-mark"}}]}}`))
+	if err != nil || created.SDKToken.Reveal() != "sdk-mark" || !strings.Contains(created.WebHref.Reveal(), "web-mark") || created.Credentials[0].API.Token.Reveal() != "api-mark" {
+		t.Fatalf("%v", err)
+	}
+	for _, value := range []any{created, *created, Done{Raw: Answer("mark")}, &Health{Raw: Answer("mark")}, Link{"https://mark", "mark"}, &Link{"https://mark", "mark"}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			texts = append(texts, fmt.Sprintf(verb, value))
+		}
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(encoded))
 	}
 	encoded, err := json.Marshal(cfg)
 	if err != nil {
@@ -60,6 +79,12 @@ func TestNothingLeaks(t *testing.T) {
 	metrics := NewMetrics(reg)
 	workflow := Workflow{DataCenter: "amer-1", AccountID: mark, ID: mark}
 	part := Part{AccountID: mark, CredentialID: mark, Category: mark, Classifier: mark}
+	initiation := []byte(`{"customerInternalReference":"` + mark + `","userReference":"` + mark + `"}`)
+	image := append(drawPNG(t), mark...)
+	file, err := NewFile(bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	try := func(base string) {
 		u, err := url.Parse(base)
 		if err != nil {
@@ -67,7 +92,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		for _, basic := range []bool{false, true} {
 			cfg := testConfig(base)
-			cfg.TokenURL, cfg.RetrievalURL, cfg.Basic = u, u, basic
+			cfg.TokenURL, cfg.RetrievalURL, cfg.AccountURL, cfg.StatusURL, cfg.APIURL, cfg.Basic = u, u, u, u, u, basic
 			cfg.Credentials = Credentials{ClientID: mark + "-client", ClientSecret: mark + "-secret"}
 			c, err := New(cfg, zap.New(core), metrics)
 			if err != nil {
@@ -78,7 +103,21 @@ func TestNothingLeaks(t *testing.T) {
 			_, imageErr := c.Image(t.Context(), "amer-1", part)
 			_, parseErr := c.ParseDetails([]byte(mark), workflow)
 			_, hrefErr := c.ParseWorkflowHref("https://evil.example/" + mark)
-			for _, err := range []error{statusErr, detailsErr, imageErr, parseErr, hrefErr} {
+			created, createErr := c.CreateAccount(t.Context(), "amer-1", initiation)
+			_, updateErr := c.UpdateAccount(t.Context(), "amer-1", mark, initiation)
+			for _, verb := range []string{"%v", "%+v", "%#v"} {
+				if text := fmt.Sprintf(verb, created); strings.Contains(text, mark) {
+					t.Errorf("an answer shows %s", text)
+				}
+			}
+			link := &Link{url: base + "/api/v1/accounts/" + mark, token: mark}
+			_, uploadErr := c.Upload(t.Context(), link, file)
+			_, finalizeErr := c.Finalize(t.Context(), link)
+			_, healthErr := c.Health(t.Context(), "amer-1")
+			deleteErr := errors.Join(c.DeleteAccount(t.Context(), "amer-1", mark), c.DeleteWorkflow(t.Context(), workflow))
+			for _, err := range []error{
+				statusErr, detailsErr, imageErr, parseErr, hrefErr, createErr, updateErr, uploadErr, finalizeErr, healthErr, deleteErr,
+			} {
 				for ; err != nil; err = unwrap(err) {
 					if text := fmt.Sprintf("%v %+v %#v", err, err, err); strings.Contains(text, mark) {
 						t.Errorf("error shows what it should not: %s", text)

@@ -34,8 +34,8 @@ func newTransport(timeout time.Duration) *http.Transport {
 }
 
 // progressTransport ends a request that makes no progress within timeout. Progress is
-// a connection, a finished handshake, the request written, the first byte of the
-// response, and bytes of its body.
+// a connection, a finished handshake, bytes of the request's body, the request written,
+// the first byte of the response, and bytes of its body.
 type progressTransport struct {
 	base    http.RoundTripper
 	timeout time.Duration
@@ -53,7 +53,11 @@ func (t *progressTransport) RoundTrip(req *http.Request) (*http.Response, error)
 		WroteRequest:         func(httptrace.WroteRequestInfo) { progress() },
 		GotFirstResponseByte: progress,
 	}
-	resp, err := t.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	req = req.WithContext(httptrace.WithClientTrace(ctx, trace)) // a copy
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &sentBody{ReadCloser: req.Body, progress: progress}
+	}
+	resp, err := t.base.RoundTrip(req)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errNoProgress) {
 			err = errNoProgress
@@ -64,6 +68,21 @@ func (t *progressTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	}
 	resp.Body = &progressBody{ReadCloser: resp.Body, ctx: ctx, progress: progress, stop: func() { timer.Stop(); cancel(nil) }}
 	return resp, nil
+}
+
+// sentBody is a request's body whose reads count as progress: it is read as fast as it
+// can be sent.
+type sentBody struct {
+	io.ReadCloser
+	progress func()
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.progress()
+	}
+	return n, err
 }
 
 // progressBody is a body whose reads count as progress.

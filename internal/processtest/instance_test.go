@@ -47,11 +47,13 @@ func retrieving(dsn string, jumio *jumioSandbox) []string {
 		"CALLBACKD_WORKERS=8",
 		"CALLBACKD_RETRIEVAL_DELAYS="+fastDelays,
 		"CALLBACKD_RETRIEVAL_RPS=100000",
+		"CALLBACKD_JUMIO_HEALTH_INTERVAL=0",
 		"JUMIO_CLIENT_ID="+sandboxClient,
 		"JUMIO_CLIENT_SECRET="+sandboxSecret,
 		"JUMIO_USER_AGENT=Example Processtest/v1.0",
 		"JUMIO_TOKEN_URL="+jumio.url,
 		"JUMIO_RETRIEVAL_URL="+jumio.url,
+		"JUMIO_STATUS_URL="+jumio.url,
 	)
 }
 

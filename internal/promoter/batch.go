@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/store/results"
 	"callbackd/internal/tracing"
 	"callbackd/internal/workflow"
 )
@@ -18,6 +19,7 @@ type batch struct {
 	// new ones.
 	known, made map[string]*workflow.Execution
 	begun       []*workflow.Execution // a retrieval of each has begun
+	heard       []results.Heard       // of those that were expected, or overdue
 	events      []workflow.Event
 
 	futureDated   int
@@ -59,8 +61,11 @@ func (b *batch) apply() {
 
 // applyOne reports whether the delivery begins a retrieval.
 func (b *batch) applyOne(e *workflow.Execution, d *workflow.Delivery) (begins bool) {
-	generation := e.RetrievalGeneration
+	generation, missed := e.RetrievalGeneration, !e.ExpectedAt.IsZero() || !e.OverdueAt.IsZero()
 	c := workflow.Promote(e, d, b.now)
+	if missed {
+		b.heard = append(b.heard, results.Heard{WorkflowExecutionID: e.ID, LastCallbackAt: e.LastCallbackAt, Final: c.Final})
+	}
 	e.UserReferenceUnsigned = callback.UnsignedReference(b.referenceKey, e.UserReference)
 	b.events = append(b.events, e.Event(workflow.EventCallbackReceived))
 	if c.Expired {

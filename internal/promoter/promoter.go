@@ -177,6 +177,10 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// ofBatch reports whether a batch that failed with err may succeed in part. A lock may be
+// on one workflow execution: whoever calls jumio.expect holds it until its commit.
+func ofBatch(err error) bool { return store.OfBatch(err) || store.Locked(err) }
+
 // oldest returns a Take of a whole batch, without the postponed callbacks.
 func (p *Promoter) oldest() results.Take {
 	return results.Take{Limit: batchSize, Except: p.postponed.now(time.Now())}
@@ -219,6 +223,9 @@ func (p *Promoter) promoteBatch(ctx context.Context, tx *results.Tx, take result
 	if err := tx.InsertExecutions(ctx, slices.Collect(maps.Values(b.made))); err != nil {
 		return err
 	}
+	if err := tx.Hear(ctx, b.heard); err != nil {
+		return err
+	}
 	if len(b.begun) > 0 {
 		accounts, err := tx.KnownAccounts(ctx, b.accounts())
 		if err != nil {
@@ -249,7 +256,7 @@ func (p *Promoter) report(b *batch) {
 func (p *Promoter) promoteNext(ctx context.Context) (int, error) {
 	take := p.oldest()
 	n, err := p.promote(ctx, take, batchTimeout)
-	if !store.OfBatch(err) {
+	if !ofBatch(err) {
 		return n, err
 	}
 	p.Log.Warn("could not promote a batch of callbacks; retrying it in parts", zap.Error(err))
@@ -280,9 +287,9 @@ func (p *parts) promote(ctx context.Context, ids []uuid.UUID, timeout time.Durat
 		switch {
 		case err == nil:
 			p.failed = 0
-		case store.OfBatch(err) && len(part) > 1:
+		case ofBatch(err) && len(part) > 1:
 			err = p.promote(ctx, part, timeout)
-		case store.OfBatch(err):
+		case ofBatch(err):
 			err = p.setAside(ctx, part[0], err)
 		}
 		if err != nil {
@@ -301,7 +308,7 @@ func (p *parts) setAside(ctx context.Context, id uuid.UUID, cause error) error {
 	}
 	err := cause
 	if store.BadRow(cause) {
-		if err = p.deadLetter(ctx, id, cause); !store.OfBatch(err) {
+		if err = p.deadLetter(ctx, id, cause); !ofBatch(err) {
 			return err
 		}
 	} else {

@@ -32,6 +32,9 @@ const (
 	// AttemptTimeout, a run has the remaining time to store its outcome.
 	RescueAfter = 120 * time.Second
 
+	// periodicQueue has the periodic jobs, apart so that retrievals do not delay them.
+	periodicQueue = "periodic"
+
 	// maxRuns bounds a job's runs in River. It is never reached: the workflow
 	// execution's row, which outlives the job, counts the attempts.
 	maxRuns = 1000
@@ -67,7 +70,10 @@ type Queue struct {
 // New creates a queue; nothing runs before Start.
 func New(db *store.DB, o Options) (*Queue, error) {
 	return newQueue(db, o.Schedule, &river.Config{
-		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: o.Workers}},
+		Queues: map[string]river.QueueConfig{
+			river.QueueDefault: {MaxWorkers: o.Workers},
+			periodicQueue:      {MaxWorkers: 2}, // so that one that hangs does not hold up the next
+		},
 		Workers:              river.NewWorkers(),
 		RetryPolicy:          retryPolicy{o.Schedule},
 		JobTimeout:           AttemptTimeout,
@@ -101,6 +107,15 @@ func newQueue(db *store.DB, schedule workflow.Schedule, c *river.Config) (*Queue
 
 // AddWorker adds the worker of a kind of job. Call it before Start.
 func AddWorker[T river.JobArgs](q *Queue, w river.Worker[T]) { river.AddWorker(q.workers, w) }
+
+// AddPeriodic has one job of the kind run at the start and then at each interval, by one
+// of all workers. Call it before Start. Jobs are not repeated: the next one comes soon.
+func AddPeriodic[T river.JobArgs](q *Queue, interval time.Duration, args T, w river.Worker[T]) {
+	river.AddWorker(q.workers, w)
+	q.client.PeriodicJobs().Add(river.NewPeriodicJob(river.PeriodicInterval(interval), func() (river.JobArgs, *river.InsertOpts) {
+		return args, &river.InsertOpts{Queue: periodicQueue, MaxAttempts: 1}
+	}, &river.PeriodicJobOpts{RunOnStart: true}))
+}
 
 // Start begins to run jobs. It needs the database.
 func (q *Queue) Start(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,9 +71,7 @@ func (s *Sandbox) RevokeTokens() {
 func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request) {
 	answer := s.tokenAnswer(w, r)
 	if answer.status == http.StatusOK {
-		if fault, faulty := s.nextFault(s.tokenFaults, EndpointToken, ""); faulty {
-			answer, _ = s.spoil(r, fault, answer)
-		}
+		answer, _ = s.spoiled(r, s.commonFaults, EndpointToken, "", func() *response { return answer })
 	}
 	s.deliver(w, r, EndpointToken, answer)
 }
@@ -96,8 +95,9 @@ func (s *Sandbox) tokenAnswer(w http.ResponseWriter, r *http.Request) *response 
 
 // checkHeaders rejects what the guide calls missing or suspicious headers
 // ("Request Headers" of each API), a wrong Content-Type with the status and
-// anything else with 403; nil means that they are right.
-func checkHeaders(r *http.Request, status int, contentType string) *response {
+// anything else with 403; nil means that they are right. Without contentTypes any
+// or no Content-Type is right.
+func checkHeaders(r *http.Request, status int, contentTypes ...string) *response {
 	sent, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch agent := r.Header.Get("User-Agent"); {
 	case agent == "":
@@ -106,8 +106,17 @@ func checkHeaders(r *http.Request, status int, contentType string) *response {
 		return problem(http.StatusForbidden, "the header User-Agent is suspicious: it must name your company and application")
 	case !acceptsJSON(r.Header.Values("Accept")):
 		return problem(http.StatusForbidden, "the header Accept must name application/json")
-	case err != nil || sent != contentType:
-		return problem(status, "the header Content-Type must be "+contentType)
+	case len(contentTypes) > 0 && (err != nil || !slices.Contains(contentTypes, sent)):
+		return problem(status, "the header Content-Type must be "+strings.Join(contentTypes, " or "))
+	}
+	return nil
+}
+
+// checkLength rejects a body without the header Content-Length, which the guide
+// demands where data is sent.
+func checkLength(r *http.Request) *response {
+	if r.ContentLength < 0 {
+		return problem(http.StatusForbidden, "the header Content-Length is missing")
 	}
 	return nil
 }

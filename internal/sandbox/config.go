@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,6 +41,19 @@ type Config struct {
 	// when zero. Jumio allows 15.
 	RequestsPerSecond float64
 
+	// AccountsPerSecond is the limit above which account creations and updates get
+	// 429; unlimited when zero. Jumio allows 1.
+	AccountsPerSecond float64
+	// StatusDataCenter is whose health the Health Check answers; the worst of all
+	// when empty.
+	StatusDataCenter string
+
+	// Speed is how many times faster than the clock the tokens and sessions of
+	// created workflow executions expire, and Processing passes; 1 when zero.
+	Speed float64
+	// Processing passes between a finalization and its result.
+	Processing time.Duration
+
 	// CallbackURL is posted to, unless a journey brings its own.
 	CallbackURL string
 	// CallbackForm is how callback bodies are written; FormJSON when empty.
@@ -48,6 +62,9 @@ type Config struct {
 	CallbackContentType string
 	// CallbackTimeout bounds one delivery; 30 s when zero.
 	CallbackTimeout time.Duration
+	// CallbackCAs are whom the sandbox trusts when it posts to https; the system's
+	// when nil.
+	CallbackCAs *x509.CertPool
 	// CallbackHeader is added to every callback.
 	CallbackHeader http.Header
 	// Repeat is how often a callback that was not answered with 200 is sent
@@ -64,8 +81,8 @@ type Config struct {
 	// UserReference is every journey's; drawn when empty.
 	UserReference string
 
-	// Faults are those of every journey; those of the token endpoint are the
-	// whole sandbox's.
+	// Faults are those of every journey; those of the token, account and health
+	// endpoints are the whole sandbox's.
 	Faults []Fault
 	// FaultRate is the share of journeys, 0 to 1, that draw one more fault from
 	// FaultPool.
@@ -93,6 +110,9 @@ type Config struct {
 
 	// Now is the clock of tokens, callbacks and workflows; time.Now when nil.
 	Now func() time.Time
+	// AfterFunc calls f once d has passed on the clock, unless stop is called before;
+	// time.AfterFunc when nil.
+	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	// Logger may be nil.
 	Logger *zap.Logger
 }
@@ -106,6 +126,7 @@ func (c Config) withDefaults() Config {
 	c.CallbackTimeout = cmp.Or(c.CallbackTimeout, 30*time.Second)
 	c.RepeatPause = cmp.Or(c.RepeatPause, time.Second)
 	c.Attempts = cmp.Or(c.Attempts, 10)
+	c.Speed = cmp.Or(c.Speed, 1)
 	c.ImageCacheBytes = cmp.Or(c.ImageCacheBytes, 64<<20)
 	c.MaxJourneys = cmp.Or(c.MaxJourneys, 20_000)
 	if len(c.FaultPool) == 0 {
@@ -113,6 +134,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.AfterFunc == nil {
+		c.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -142,6 +166,10 @@ func (c Config) validate() error {
 	check(isShare(c.FaultRate), "the fault rate %g is not between 0 and 1", c.FaultRate)
 	check(c.MaxJourneys > 0, "the number of journeys kept %d is not positive", c.MaxJourneys)
 	check(c.RequestsPerSecond >= 0, "the request rate %g is negative", c.RequestsPerSecond)
+	check(c.AccountsPerSecond >= 0, "the rate of account requests %g is negative", c.AccountsPerSecond)
+	check(knownDataCenter(c.StatusDataCenter), "status data center %q is none of %s", c.StatusDataCenter, join(journey.DataCenters))
+	check(c.Speed > 0, "the speed %g is not positive", c.Speed)
+	check(c.Processing >= 0, "the processing time %s is negative", c.Processing)
 	check(c.Repeat >= 0, "the number of repeats %d is negative", c.Repeat)
 	check(c.Attempts > 0, "the number of attempts %d is not positive", c.Attempts)
 	check(c.DetailsBytes >= 0, "the size of details %d is negative", c.DetailsBytes)
@@ -151,7 +179,7 @@ func (c Config) validate() error {
 		errs = append(errs, f.validate())
 	}
 	for _, f := range c.FaultPool {
-		check(f.Endpoint != EndpointToken, "fault %s: tokens belong to no journey, so none can draw it", f)
+		check(!slices.Contains(common, f.Endpoint), "fault %s: %s requests belong to no journey, so none can draw it", f, f.Endpoint)
 	}
 	return errors.Join(errs...)
 }

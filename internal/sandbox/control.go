@@ -37,12 +37,14 @@ var pageSource string
 
 var page = template.Must(template.New("page").Parse(pageSource))
 
-// routeControl serves the sandbox's own pages, which need no credentials.
-func (s *Sandbox) routeControl(r chi.Router) {
+// routeControl serves the sandbox's own pages, which need no credentials. pages has
+// the one that embeds a web journey.
+func (s *Sandbox) routeControl(r chi.Router, pages http.Handler) {
 	r.HandleFunc(trapPath, s.serveTrap)
 	r.Route("/_sandbox", func(r chi.Router) {
 		r.Use(s.rejectForeign, http.NewCrossOriginProtection().Handler)
 		r.Get("/", s.servePage)
+		r.Handle("/web", pages)
 		r.Get("/ledger", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Ledger()) })
 		r.Get("/kinds", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, journey.Kinds()) })
 		r.Get("/journeys/{workflow}", s.show(func(j *Journey) any { return j.entry() }))
@@ -51,6 +53,7 @@ func (s *Sandbox) routeControl(r chi.Router) {
 		r.Post("/journeys", s.startJourneys)
 		r.Post("/journeys/{workflow}/callbacks", s.sendCallback)
 		r.Post("/faults", s.setFaults)
+		r.Post("/health", s.setHealth)
 		r.Post("/tokens/revoke", func(w http.ResponseWriter, _ *http.Request) {
 			s.RevokeTokens()
 			w.WriteHeader(http.StatusNoContent)

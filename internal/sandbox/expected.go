@@ -30,7 +30,8 @@ type Image struct {
 // Expected draws the journey's images and returns what a client should have after
 // Config.Attempts attempts. A fault without an end, or with more times than the
 // attempts make requests, lasts; one that ends after a time passes. All that pass
-// must do so within the attempts together.
+// must do so within the attempts together. A client whose callback is lost should
+// have the same, because it expects the workflow execution and asks Get Status.
 func (s *Sandbox) Expected(j *Journey) Expected {
 	for _, p := range j.parts {
 		s.image(p)
@@ -41,12 +42,16 @@ func (s *Sandbox) Expected(j *Journey) Expected {
 // expected is Expected without drawing.
 func (j *Journey) expected() Expected {
 	e := Expected{State: workflow.Retrieved, Images: []Image{}}
+	now := j.now()
+	lost := j.callbackFault(FaultLost) != nil
 	switch {
+	case lost && j.lastingFault(EndpointStatus, nil):
+		e.State = workflow.Awaiting
 	case j.needsStatus() && j.lastingFault(EndpointStatus, nil):
 		e.State = workflow.Failed
-	case j.Waits():
+	case now.Waits():
 		e.State = workflow.Awaiting
-	case j.Status == workflow.StatusSessionExpired || j.Status == workflow.StatusTokenExpired:
+	case now.Status == workflow.StatusSessionExpired || now.Status == workflow.StatusTokenExpired:
 		e.State = workflow.NotRequired
 	case j.lastingFault(EndpointDetails, nil):
 		e.State = workflow.Failed
@@ -54,7 +59,7 @@ func (j *Journey) expected() Expected {
 	if e.State != workflow.Retrieved {
 		return e
 	}
-	d := j.Details()
+	d := now.Details()
 	for _, p := range j.parts {
 		if !d.Names(p.Part) {
 			continue
@@ -69,12 +74,12 @@ func (j *Journey) expected() Expected {
 }
 
 func (p *part) describe() Image {
-	i := Image{
-		AccountID: p.journey.AccountID, CredentialID: p.Credential, Category: p.Category,
-		Classifier: p.Classifier, ContentType: p.ContentType,
-	}
 	p.journey.mu.Lock()
 	defer p.journey.mu.Unlock()
+	i := Image{
+		AccountID: p.journey.AccountID, CredentialID: p.Credential, Category: p.Category,
+		Classifier: p.Classifier, ContentType: p.contentType(),
+	}
 	if p.drawn {
 		i.SHA256, i.Size = hex.EncodeToString(p.sha256[:]), p.size
 	}
@@ -83,7 +88,7 @@ func (p *part) describe() Image {
 
 // needsStatus reports whether only Get Status tells what the callback means.
 func (j *Journey) needsStatus() bool {
-	return j.Unclear() || j.callbackFault(FaultIDOnly) != nil
+	return j.now().Unclear() || j.callbackFault(FaultIDOnly) != nil
 }
 
 // lastingFault reports whether a fault of the endpoint outlasts the attempts; for

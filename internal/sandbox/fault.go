@@ -6,19 +6,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
 // Endpoint is where a fault happens.
 type Endpoint string
 
-// The endpoints of faults. EndpointCallback is the other side's.
+// The endpoints of faults. EndpointAccount is creation and update, EndpointCallback
+// the other side's.
 const (
 	EndpointToken    Endpoint = "token"
+	EndpointAccount  Endpoint = "account"
+	EndpointUpload   Endpoint = "upload"
+	EndpointFinalize Endpoint = "finalize"
 	EndpointStatus   Endpoint = "status"
 	EndpointDetails  Endpoint = "details"
 	EndpointImage    Endpoint = "image"
+	EndpointDelete   Endpoint = "delete"
+	EndpointHealth   Endpoint = "health"
 	EndpointCallback Endpoint = "callback"
 )
 
@@ -43,6 +48,7 @@ const (
 
 // Faults of callbacks.
 const (
+	FaultLost       FaultKind = "lost"
 	FaultDuplicate  FaultKind = "duplicate"
 	FaultLate       FaultKind = "late"
 	FaultReordered  FaultKind = "reordered"
@@ -58,9 +64,10 @@ const (
 type Fault struct {
 	Endpoint Endpoint
 	Kind     FaultKind
-	// Times is how many requests are hit: of each journey, or of all for token;
+	// Times is how many requests are hit: of each journey, or of all for token,
+	// account and health;
 	// 0: every one. For a duplicate callback it is the number of extra copies,
-	// at least one.
+	// at least one; for lost ones how many are lost, from the last one on.
 	Times int
 	// For ends the fault this long after the first request it hit; 0: never.
 	For time.Duration
@@ -88,18 +95,19 @@ var faultKinds = []struct {
 	{"500", requests, "Internal Server Error"},
 	{"502", requests, "Bad Gateway"},
 	{"503", requests, "Service Unavailable; retry-after as with 429"},
-	{FaultRevoked, retrievals, "401, and the request's token is revoked"},
+	{FaultRevoked, withToken, "401, and the request's token is revoked"},
 	{FaultSlow, requests, "the answer comes after delay=2s"},
-	{FaultDrip, requests, "the body drips over delay=2s"},
+	{FaultDrip, withBody, "the body drips over delay=2s"},
 	{FaultHang, requests, "no answer until the client gives up"},
 	{FaultReset, requests, "the connection is reset"},
 	{FaultRedirect, requests, "302 to a trap that counts who follows"},
-	{FaultTruncated, requests, "less body than Content-Length says"},
+	{FaultTruncated, withBody, "less body than Content-Length says"},
 	{FaultHTML, requests, "200 with a page of HTML"},
-	{FaultEmpty, requests, "200 with an empty body"},
-	{FaultBrokenJSON, []Endpoint{EndpointToken, EndpointStatus, EndpointDetails}, "200 with JSON cut off in the middle"},
+	{FaultEmpty, withBody, "200 with an empty body"},
+	{FaultBrokenJSON, withJSON, "200 with JSON cut off in the middle"},
 	{FaultNotFinal, []Endpoint{EndpointStatus, EndpointDetails}, "the status is still ACQUIRED"},
 	{FaultWrongType, []Endpoint{EndpointImage}, "a Content-Type that contradicts the content (not for facemaps)"},
+	{FaultLost, callbacks, "no callback is ever sent; with times only the last ones are not"},
 	{FaultDuplicate, callbacks, "every callback comes times more, at the same time"},
 	{FaultLate, callbacks, "the last callback comes delay=2s after its callbackSentAt"},
 	{FaultReordered, callbacks, "the last callback comes first, with its true callbackSentAt"},
@@ -110,8 +118,14 @@ var faultKinds = []struct {
 }
 
 var (
-	requests   = []Endpoint{EndpointToken, EndpointStatus, EndpointDetails, EndpointImage}
-	retrievals = []Endpoint{EndpointStatus, EndpointDetails, EndpointImage}
+	// common are the endpoints whose requests belong to no journey, perJourney those whose
+	// requests do.
+	common     = []Endpoint{EndpointToken, EndpointAccount, EndpointHealth}
+	perJourney = []Endpoint{EndpointUpload, EndpointFinalize, EndpointStatus, EndpointDetails, EndpointImage, EndpointDelete}
+	requests   = slices.Concat(common, perJourney)
+	withJSON   = slices.Concat(common, []Endpoint{EndpointUpload, EndpointFinalize, EndpointStatus, EndpointDetails})
+	withBody   = slices.Concat(withJSON, []Endpoint{EndpointImage})
+	withToken  = []Endpoint{EndpointAccount, EndpointStatus, EndpointDetails, EndpointImage, EndpointDelete}
 	callbacks  = []Endpoint{EndpointCallback}
 )
 
@@ -246,7 +260,11 @@ func (f Fault) validate() error {
 func FaultHelp() string {
 	var b strings.Builder
 	for _, k := range faultKinds {
-		fmt.Fprintf(&b, "  %-12s %s (%s)\n", k.kind, k.help, join(k.endpoints))
+		where := join(k.endpoints)
+		if len(k.endpoints) == len(requests) {
+			where = "every request"
+		}
+		fmt.Fprintf(&b, "  %-12s %s (%s)\n", k.kind, k.help, where)
 	}
 	return b.String()
 }
@@ -260,74 +278,11 @@ func join[T ~string](names []T) string {
 	return strings.Join(texts, ", ")
 }
 
+// refuses reports whether the request is not carried out, as opposed to an answer
+// that is late, broken or missing.
+func (f Fault) refuses() bool {
+	_, err := strconv.Atoi(string(f.Kind))
+	return err == nil || slices.Contains([]FaultKind{FaultRevoked, FaultRedirect, FaultHTML}, f.Kind)
+}
+
 func (f Fault) delay() time.Duration { return cmp.Or(f.Delay, 2*time.Second) }
-
-// faultQueue hands out faults, each as often as it says.
-type faultQueue struct {
-	mu     sync.Mutex
-	faults []queuedFault
-}
-
-type queuedFault struct {
-	Fault
-	hits  int
-	first time.Time // hit
-}
-
-func newFaultQueue(faults []Fault, endpoints ...Endpoint) *faultQueue {
-	q := &faultQueue{}
-	for _, f := range faults {
-		if slices.Contains(endpoints, f.Endpoint) {
-			q.faults = append(q.faults, queuedFault{Fault: f})
-		}
-	}
-	return q
-}
-
-// next takes the first fault that is still due for a request to the endpoint.
-func (q *faultQueue) next(endpoint Endpoint, classifier string, now time.Time) (Fault, bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i := range q.faults {
-		f := &q.faults[i]
-		switch {
-		case f.Endpoint != endpoint, f.Part != "" && f.Part != classifier:
-		case f.Kind == FaultWrongType && classifier == "FACEMAP":
-		case f.Times > 0 && f.hits >= f.Times:
-		case f.For > 0 && f.hits > 0 && now.Sub(f.first) >= f.For:
-		default:
-			if f.hits == 0 {
-				f.first = now
-			}
-			f.hits++
-			return f.Fault, true
-		}
-	}
-	return Fault{}, false
-}
-
-// SetFaults sets the faults of all requests from now on, instead of those that an
-// earlier call set. They come before the journeys' and the configuration's; their
-// times count over all journeys. The expected end states stay: the faults must
-// pass within the client's attempts.
-func (s *Sandbox) SetFaults(faults ...Fault) error {
-	for _, f := range faults {
-		if err := f.validate(); err != nil {
-			return err
-		}
-		if f.Endpoint == EndpointCallback {
-			return fmt.Errorf("fault %s: callbacks belong to journeys; give it to them", f)
-		}
-	}
-	s.passing.Store(newFaultQueue(faults, requests...))
-	return nil
-}
-
-// nextFault takes a fault of all requests, or else one of own.
-func (s *Sandbox) nextFault(own *faultQueue, endpoint Endpoint, classifier string) (Fault, bool) {
-	now := s.cfg.Now()
-	if f, faulty := s.passing.Load().next(endpoint, classifier, now); faulty {
-		return f, true
-	}
-	return own.next(endpoint, classifier, now)
-}

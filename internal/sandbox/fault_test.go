@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,6 +61,7 @@ func TestParseFault(t *testing.T) {
 
 // seen is what a client makes of an answer.
 type seen struct {
+	method     string // of the request
 	status     int
 	retryAfter string
 	header     http.Header
@@ -76,11 +78,13 @@ func see(c *apiClient, r *http.Request) seen {
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
-	return seen{answer.StatusCode, answer.Header.Get("Retry-After"), answer.Header, body, err, time.Since(began)}
+	return seen{r.Method, answer.StatusCode, answer.Header.Get("Retry-After"), answer.Header, body, err, time.Since(began)}
 }
 
 func TestFaultsAreSeenByAClient(t *testing.T) {
-	good := func(g seen) bool { return g.err == nil && g.status == 200 && len(g.body) > 0 }
+	good := func(g seen) bool {
+		return g.err == nil && g.status == 200 && (len(g.body) > 0 || g.method == http.MethodDelete)
+	}
 	status := func(code int) func(seen) bool {
 		return func(g seen) bool { return g.err == nil && g.status == code && json.Valid(g.body) }
 	}
@@ -121,8 +125,8 @@ func TestFaultsAreSeenByAClient(t *testing.T) {
 	}
 }
 
-// checkFault sees the fault once at every endpoint where it can happen, and a
-// good answer after it.
+// checkFault sees the fault once at every endpoint where it can happen, and the right
+// answer after it.
 func checkFault(t *testing.T, fault string, check func(seen) bool) {
 	if !strings.Contains(fault, ":") {
 		fault += ":1"
@@ -135,32 +139,62 @@ func checkFault(t *testing.T, fault string, check func(seen) bool) {
 		}
 		happened++
 		cfg := Config{FastImages: true}
-		if endpoint == EndpointToken {
+		if slices.Contains(common, endpoint) {
 			cfg.Faults = []Fault{f}
 		}
-		s := start(t, cfg)
-		var again func() *http.Request
-		var c *apiClient
-		if endpoint == EndpointToken {
-			c = &apiClient{t: t, s: s, http: &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-			t.Cleanup(c.http.CloseIdleConnections)
-			again = func() *http.Request { return tokenRequest(t, s) }
-		} else {
-			c = login(t, s)
-			j := newJourney(t, s, "passed-passport", WithFaults(f))
-			paths := map[Endpoint]string{EndpointStatus: detailsPath(j) + "/status", EndpointDetails: detailsPath(j), EndpointImage: partPath(j.parts[0])}
-			again = func() *http.Request { return c.request(paths[endpoint]) }
-		}
-		if g := see(c, again()); !check(g) {
+		c, request := faultyRequest(t, start(t, cfg), f)
+		if g := see(c, request()); !check(g) {
 			t.Errorf("%s: %d %v %.80q, %v", f, g.status, g.header, g.body, g.err)
 		}
-		if g := see(c, again()); g.err != nil || g.status != 200 || len(g.body) == 0 || g.header.Get("Content-Type") == "text/html; charset=utf-8" {
-			t.Errorf("%s: the next request gets %d, %v", f, g.status, g.err)
+		want := http.StatusOK
+		if (endpoint == EndpointFinalize || endpoint == EndpointDelete) && !f.refuses() {
+			want = http.StatusNotFound // it was carried out
+		}
+		g := see(c, request())
+		if g.err != nil || g.status != want || len(g.body) == 0 && endpoint != EndpointDelete || g.header.Get("Content-Type") == "text/html; charset=utf-8" {
+			t.Errorf("%s: the next request gets %d, want %d, %v", f, g.status, want, g.err)
 		}
 	}
 	if happened == 0 {
 		t.Errorf("%s happens nowhere", fault)
 	}
+}
+
+// faultyRequest returns a request to the fault's endpoint, of a journey that has the
+// fault, and who makes it.
+func faultyRequest(t *testing.T, s *Sandbox, f Fault) (*apiClient, func() *http.Request) {
+	t.Helper()
+	if f.Endpoint == EndpointToken {
+		return newClient(t, s), func() *http.Request { return tokenRequest(t, s) }
+	}
+	c := login(t, s)
+	switch f.Endpoint {
+	case EndpointHealth:
+		return c, func() *http.Request { return c.request("/") }
+	case EndpointAccount:
+		return c, func() *http.Request {
+			return c.sending(http.MethodPost, accounts, "application/json", initiationOf("3"))
+		}
+	case EndpointUpload, EndpointFinalize:
+		a, _ := c.create(initiationOf("3", `"reportingCriteria":"fault=`+f.String()+`"`))
+		id := credentialOf(t, a, "ID")
+		c = c.uploader(id)
+		if f.Endpoint == EndpointFinalize {
+			return c, func() *http.Request {
+				return c.sending(http.MethodPut, pathOf(id.API.WorkflowExecution), "application/json", "")
+			}
+		}
+		contentType, body := form(t, "file", pngOf(t, 4, 3))
+		return c, func() *http.Request {
+			return c.sending(http.MethodPost, pathOf(id.API.Parts["front"]), contentType, body)
+		}
+	}
+	j := newJourney(t, s, "passed-passport", WithFaults(f))
+	if f.Endpoint == EndpointDelete {
+		return c, func() *http.Request { return c.sending(http.MethodDelete, detailsPath(j), "application/json", "") }
+	}
+	path := map[Endpoint]string{EndpointStatus: detailsPath(j) + "/status", EndpointDetails: detailsPath(j), EndpointImage: partPath(j.parts[0])}[f.Endpoint]
+	return c, func() *http.Request { return c.request(path) }
 }
 
 func TestHangingRequestLastsUntilTheClientGivesUp(t *testing.T) {
@@ -199,7 +233,7 @@ func TestRevokedTokenStaysWorthlessUntilRenewed(t *testing.T) {
 
 func TestFaultsHitAsOftenAndAsLongAsTheySay(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	q := newFaultQueue(faults(t, "image:404:2 image:500:part=BACK details:503:for=10s"), retrievals...)
+	q := newFaultQueue(faults(t, "image:404:2 image:500:part=BACK details:503:for=10s"), EndpointStatus, EndpointDetails, EndpointImage)
 	var got []string
 	next := func(endpoint Endpoint, classifier string, after time.Duration) {
 		f, ok := q.next(endpoint, classifier, at.Add(after))

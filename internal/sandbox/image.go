@@ -42,12 +42,19 @@ func (c *imageCache) get(name string, draw func() []byte) []byte {
 	return file
 }
 
-// image returns the part's file: the same bytes for the same seed, always.
+// image returns the part's file: what was uploaded, or else the same bytes for the
+// same seed, always.
 func (s *Sandbox) image(p *part) []byte {
-	file := s.images.get(p.Credential+"/"+p.Classifier, func() []byte { return s.makeImage(p) })
+	p.journey.mu.Lock()
+	file := p.uploaded
+	p.journey.mu.Unlock()
+	if file != nil {
+		return file
+	}
+	file = s.images.get(p.Credential+"/"+p.Classifier, func() []byte { return s.makeImage(p) })
 	p.journey.mu.Lock()
 	defer p.journey.mu.Unlock()
-	if !p.drawn {
+	if !p.drawn && p.uploaded == nil {
 		p.drawn, p.size, p.sha256 = true, len(file), sha256.Sum256(file)
 	}
 	return file

@@ -18,6 +18,14 @@ type Totals struct {
 	// TokenRequests were answered with a token, TokensIssued with a new one.
 	TokenRequests int `json:"token_requests"`
 	TokensIssued  int `json:"tokens_issued"`
+	// Creations are the workflow executions that clients have created, by creating
+	// or updating an account; Uploads the parts that they have uploaded.
+	Creations int `json:"creations"`
+	Uploads   int `json:"uploads"`
+	// PeakRetrievals is, for each data center, the most requests to the Retrieval
+	// API that came within one second. Those for what the sandbox does not know
+	// count under "unknown".
+	PeakRetrievals map[string]int `json:"peak_retrievals"`
 	// Responses are counted by endpoint and answer, such as "details 200".
 	Responses map[string]int `json:"responses"`
 	// RedirectsFollowed should stay 0.
@@ -39,10 +47,18 @@ type Entry struct {
 	Document            string   `json:"document,omitempty"`
 	Faults              []string `json:"faults"`
 	Expected            Expected `json:"expected"`
+	// Created says that a client created it over the API.
+	Created bool `json:"created"`
+	Deleted bool `json:"deleted"`
+	// WebErrorCode is the guide's error code with which the web journey ended.
+	WebErrorCode int `json:"web_error_code,omitempty"`
 
-	StatusRequests  Hits        `json:"status_requests"`
-	DetailsRequests Hits        `json:"details_requests"`
-	Images          []ImageHits `json:"images"`
+	StatusRequests   Hits        `json:"status_requests"`
+	DetailsRequests  Hits        `json:"details_requests"`
+	Images           []ImageHits `json:"images"`
+	UploadRequests   Hits        `json:"upload_requests"`
+	FinalizeRequests Hits        `json:"finalize_requests"`
+	DeleteRequests   Hits        `json:"delete_requests"`
 	Activity
 }
 
@@ -173,6 +189,7 @@ func (s *Sandbox) ledgerOf(journeys []*Journey) Ledger {
 	l := Ledger{Totals: s.totals}
 	l.Totals.Responses = maps.Clone(s.totals.Responses)
 	s.mu.Unlock()
+	l.Totals.PeakRetrievals = s.peaks.all()
 	l.Journeys = make([]Entry, len(journeys))
 	for i, j := range journeys {
 		l.Journeys[i] = j.entry()
@@ -181,22 +198,33 @@ func (s *Sandbox) ledgerOf(journeys []*Journey) Ledger {
 }
 
 func (j *Journey) entry() Entry {
+	now := j.now()
 	e := Entry{
-		WorkflowExecutionID: j.WorkflowExecutionID, AccountID: j.AccountID, Kind: j.Kind, Status: j.Status,
+		WorkflowExecutionID: j.WorkflowExecutionID, AccountID: j.AccountID, Kind: j.Kind, Status: now.Status,
 		DefinitionKey: j.DefinitionKey, DataCenter: j.DataCenter, Document: string(j.Document.Kind), Faults: []string{}, Expected: j.expected(), Images: []ImageHits{},
 	}
 	for _, f := range j.Faults {
 		e.Faults = append(e.Faults, f.String())
 	}
-	for _, p := range j.parts {
+	parts := j.parts
+	if j.acquisition != nil { // it may have parts that the user did not give
+		parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return !slices.Contains(now.Parts, p.Part) })
+	}
+	for _, p := range parts {
 		e.Images = append(e.Images, ImageHits{Image: p.describe()})
 	}
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := &j.ledger
+	e.Deleted = j.deleted
+	if a := j.acquisition; a != nil {
+		e.Created, e.WebErrorCode = true, a.webErrorCode
+	}
 	e.StatusRequests, e.DetailsRequests = r.hits[visit{EndpointStatus, j, nil}], r.hits[visit{EndpointDetails, j, nil}]
-	for i, p := range j.parts {
+	e.UploadRequests, e.FinalizeRequests = r.hits[visit{EndpointUpload, j, nil}], r.hits[visit{EndpointFinalize, j, nil}]
+	e.DeleteRequests = r.hits[visit{EndpointDelete, j, nil}]
+	for i, p := range parts {
 		e.Images[i].Hits = r.hits[visit{EndpointImage, j, p}]
 	}
 	e.Activity = r.Activity

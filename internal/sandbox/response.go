@@ -34,6 +34,9 @@ type response struct {
 	dripOver time.Duration
 	// breaks is hang, reset or truncated when the answer never ends.
 	breaks FaultKind
+	// notFinal is the answer while Jumio still works on the journey, for the fault of
+	// that name.
+	notFinal func() *response
 	// beforeEnd is called once, before the client has the whole answer
 	// and can do anything else.
 	beforeEnd func()
@@ -132,7 +135,7 @@ func reset(w http.ResponseWriter) {
 
 const htmlPage = "<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>We'll be right back.</h1></body></html>\n"
 
-// spoil applies the fault to a right answer, and reports whether the client still
+// spoil applies the fault to a right answer (nil if the fault refuses the request), and reports whether the client still
 // gets all of it.
 func (s *Sandbox) spoil(r *http.Request, f Fault, answer *response) (spoilt *response, complete bool) {
 	if status, err := strconv.Atoi(string(f.Kind)); err == nil {
@@ -154,6 +157,8 @@ func (s *Sandbox) spoil(r *http.Request, f Fault, answer *response) (spoilt *res
 	case FaultRedirect:
 		answer = newResponse(http.StatusFound, "text/html; charset=utf-8", nil)
 		answer.header.Set("Location", "http://"+r.Host+trapPath)
+	case FaultNotFinal:
+		answer = answer.notFinal()
 	case FaultHTML:
 		answer = newResponse(http.StatusOK, "text/html; charset=utf-8", []byte(htmlPage))
 	case FaultEmpty:

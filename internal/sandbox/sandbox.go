@@ -1,7 +1,6 @@
 // Package sandbox is a stand-in for Jumio, to develop and test against: one
-// real HTTP server with the token and the retrieval endpoints of the guide, a
-// sender of callbacks, and journeys of invented people whose documents are
-// drawn. It checks headers and credentials as strictly as the guide, and
+// real HTTP server with every API of the guide and the web journey, a sender of
+// callbacks, and journeys of invented people whose documents are drawn. It checks headers and credentials as strictly as the guide, and
 // misbehaves on request (see Fault). Its ledger says what it served and sent, to
 // be compared with a client's database.
 //
@@ -11,6 +10,7 @@ package sandbox
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +23,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"callbackd/internal/sandbox/web"
 )
 
 // Sandbox is one simulated Jumio tenant. Its methods are safe for concurrent use.
@@ -31,9 +33,12 @@ type Sandbox struct {
 	log     *zap.Logger
 	poster  *http.Client // of callbacks
 	images  *imageCache
-	limiter *rate.Limiter
-	// tokenFaults are the configured faults of the token endpoint.
-	tokenFaults *faultQueue
+	limiter *rate.Limiter // of the Retrieval API
+	// accountLimiter is that of account creations and updates.
+	accountLimiter *rate.Limiter
+	peaks          *peaks
+	// commonFaults are the configured faults of requests that belong to no journey.
+	commonFaults *faultQueue
 	// passing are the faults of all requests at the moment, see SetFaults.
 	passing atomic.Pointer[faultQueue]
 
@@ -54,7 +59,10 @@ type Sandbox struct {
 	order    []*Journey // oldest first
 	byID     map[string]*Journey
 	byPart   map[partKey]*part
+	accounts map[string]*account
 	tokens   map[string]token
+	grants   map[string]grant  // by the tokens that accounts' answers hold
+	health   map[string]Health // by data center
 	totals   Totals
 	shutDown bool
 }
@@ -70,6 +78,9 @@ func New(cfg Config) (*Sandbox, error) {
 	// Its own transport, so that Close can end its idle connections.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = maxSenders
+	if cfg.CallbackCAs != nil {
+		transport.TLSClientConfig = &tls.Config{RootCAs: cfg.CallbackCAs, MinVersion: tls.VersionTLS12}
+	}
 	s := &Sandbox{
 		cfg:    cfg,
 		log:    cfg.Logger,
@@ -83,31 +94,59 @@ func New(cfg Config) (*Sandbox, error) {
 				return http.ErrUseLastResponse
 			},
 		},
-		byID:   map[string]*Journey{},
-		byPart: map[partKey]*part{},
-		tokens: map[string]token{},
-		totals: Totals{Responses: map[string]int{}},
+		byID:     map[string]*Journey{},
+		byPart:   map[partKey]*part{},
+		accounts: map[string]*account{},
+		tokens:   map[string]token{},
+		grants:   map[string]grant{},
+		health:   map[string]Health{},
+		totals:   Totals{Responses: map[string]int{}},
+		peaks:    newPeaks(time.Now),
 
-		limiter:     rate.NewLimiter(cmp.Or(rate.Limit(cfg.RequestsPerSecond), rate.Inf), max(1, int(cfg.RequestsPerSecond))),
-		tokenFaults: newFaultQueue(cfg.Faults, EndpointToken),
+		limiter:        newLimiter(cfg.RequestsPerSecond),
+		accountLimiter: newLimiter(cfg.AccountsPerSecond),
+		commonFaults:   newFaultQueue(cfg.Faults, common...),
 	}
 	s.passing.Store(newFaultQueue(nil))
 	return s, nil
 }
 
-// Handler serves Jumio's API, and the sandbox's own pages under /_sandbox/.
+// newLimiter takes 0 for no limit.
+func newLimiter(perSecond float64) *rate.Limiter {
+	return rate.NewLimiter(cmp.Or(rate.Limit(perSecond), rate.Inf), max(1, int(perSecond)))
+}
+
+// Handler serves Jumio's APIs, which have a host each at Jumio, and the sandbox's
+// own pages under /_sandbox/.
 func (s *Sandbox) Handler() http.Handler {
-	r := chi.NewRouter()
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+	const (
+		accountPath  = "/api/v1/accounts/{account}"
+		workflowPath = accountPath + "/workflow-executions/{workflow}"
+		uploadPath   = workflowPath + "/credentials/{credential}/parts/{classifier}"
+	)
+	unknown := func(w http.ResponseWriter, r *http.Request) {
 		s.deliver(w, r, "other", problem(http.StatusNotFound, "no such resource"))
-	})
+	}
+	r := chi.NewRouter()
+	r.NotFound(unknown)
+	r.Get("/", s.serveHealth)
 	r.Post("/oauth2/token", s.serveToken)
-	for _, account := range []string{"/api/v1/accounts/{account}", "/api/v1"} {
+	r.Post("/api/v1/accounts", s.serveAccount)
+	r.Put(accountPath, s.serveAccount)
+	r.Get(accountPath, unknown) // callbacks name this address; the guide has no answer
+	r.Delete(accountPath, s.retrieve(EndpointDelete, s.findAccount))
+	r.Post(uploadPath, s.acquire(EndpointUpload, s.upload, "multipart/form-data"))
+	// The guide's table has the one Content-Type, its example the other.
+	r.Put(workflowPath, s.acquire(EndpointFinalize, s.finalization, "application/json", "multipart/form-data"))
+	r.Delete(workflowPath, s.retrieve(EndpointDelete, s.findDeletion))
+	for _, account := range []string{accountPath, "/api/v1"} {
 		r.Get(account+"/workflow-executions/{workflow}", s.serveWorkflow(EndpointDetails))
 		r.Get(account+"/workflow-executions/{workflow}/status", s.serveWorkflow(EndpointStatus))
 	}
-	r.Get("/api/v1/accounts/{account}/credentials/{credential}/parts/{classifier}", s.retrieve(EndpointImage, s.findPart))
-	s.routeControl(r)
+	r.Get(accountPath+"/credentials/{credential}/parts/{classifier}", s.retrieve(EndpointImage, s.findPart))
+	pages := web.Handler(webJourneys{s})
+	r.Handle("/web/*", pages)
+	s.routeControl(r, pages)
 	return r
 }
 

@@ -53,15 +53,21 @@ type apiClient struct {
 
 func login(t *testing.T, s *Sandbox) *apiClient {
 	t.Helper()
+	c := newClient(t, s)
+	c.renew()
+	return c
+}
+
+// newClient has no token yet.
+func newClient(t *testing.T, s *Sandbox) *apiClient {
+	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	c := &apiClient{t: t, s: s, http: &http.Client{
+	return &apiClient{t: t, s: s, http: &http.Client{
 		Transport:     transport,
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	c.renew()
-	return c
 }
 
 func (c *apiClient) renew() {
@@ -161,7 +167,7 @@ func TestConfigurationErrorsComeAllAtOnce(t *testing.T) {
 	}
 	for _, part := range []string{
 		"fault rate", "intermediate", "token lifetime", "mars-1", "moon-1", "callback URL", "xml", `"a" is there twice`, "repeats", "attempts",
-		"not_final happens at", "tokens belong to no journey",
+		"not_final happens at", "token requests belong to no journey",
 	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error does not speak of %q:\n%v", part, err)

@@ -35,13 +35,14 @@ type planned struct {
 
 // plan lists the journey's callbacks in the order of their posting.
 func (s *Sandbox) plan(j *Journey) []planned {
-	final := j.CallbackStatus()
+	now := j.now()
+	final := now.CallbackStatus()
 	reordered, equal := j.callbackFault(FaultReordered) != nil, j.callbackFault(FaultEqualTimes) != nil
 	statuses := []string{final}
 	switch {
-	case j.Status == workflow.StatusAcquired:
+	case now.Status == workflow.StatusAcquired:
 		statuses = []string{workflow.StatusAcquisitionStarted, final}
-	case j.Status == workflow.StatusProcessed && (j.Intermediate || reordered || equal):
+	case now.Status == workflow.StatusProcessed && (j.Intermediate || reordered || equal):
 		statuses = []string{workflow.StatusAcquisitionStarted, workflow.StatusAcquired, final}
 	}
 	all := make([]planned, len(statuses))
@@ -55,6 +56,9 @@ func (s *Sandbox) plan(j *Journey) []planned {
 	}
 	if late := j.callbackFault(FaultLate); late != nil {
 		all[len(all)-1].after = late.delay()
+	}
+	if lost := j.callbackFault(FaultLost); lost != nil {
+		all = all[:max(0, len(all)-cmp.Or(lost.Times, len(all)))]
 	}
 	if reordered || equal {
 		slices.Reverse(all)

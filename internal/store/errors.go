@@ -115,6 +115,12 @@ func OfBatch(err error) bool {
 	return ok && (pgerrcode.IsInternalError(e.Code) || e.Code == pgerrcode.OutOfMemory)
 }
 
+// Locked reports whether another transaction has held a lock for longer than lock_timeout.
+func Locked(err error) bool {
+	e, ok := errors.AsType[*SQLError](err)
+	return ok && e.Code == pgerrcode.LockNotAvailable
+}
+
 // BadRow reports whether the values of a row caused err: neither waiting nor another
 // server would help, but the statement may succeed without that row.
 func BadRow(err error) bool {

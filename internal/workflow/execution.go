@@ -32,6 +32,8 @@ const (
 	EventRetrieved        EventType = "retrieved"
 	EventRetrievalFailed  EventType = "retrieval_failed"
 	EventExpired          EventType = "expired"
+	EventRecovered        EventType = "missed_callback_recovered"
+	EventOverdue          EventType = "overdue"
 )
 
 // Event is a row of jumio.events, with what is known after it.
@@ -103,11 +105,22 @@ type Execution struct {
 	// algorithm, which paces retrievals; zero before the first.
 	RetrievalPacedAt time.Time `db:"retrieval_paced_at"`
 
+	// OverdueAt is when Jumio had been asked to the end without a final status; zero if it
+	// has not, or if a callback has come since.
+	OverdueAt time.Time `db:"overdue_at"`
+	// RecoveredStatus is the final status that Jumio returned when it was asked, until the
+	// callback that should have brought it comes after all; empty otherwise.
+	RecoveredStatus string `db:"recovered_status"`
+
+	// ExpectedAt is when it was said to have been started; zero if that was not said.
+	ExpectedAt time.Time `db:"expected_at,readonly"`
+
 	// Only attempts write the following fields.
 
 	// DetailsRetrievedAt is when details were first stored; zero before.
 	DetailsRetrievedAt time.Time `db:"details_retrieved_at,readonly"`
-	// DataCenter is the data center that returned the details; empty before.
+	// DataCenter is the data center that returned the details; before, the one in which it
+	// was said to have been started, or empty.
 	DataCenter string `db:"data_center,readonly"`
 	// DecisionType is what has been decided by the details; empty before.
 	DecisionType string `db:"decision_type,readonly"`

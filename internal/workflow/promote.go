@@ -18,6 +18,8 @@ type Change struct {
 	// Contradicts reports whether the callback names a different account, user
 	// reference or definition from the details.
 	Contradicts bool
+	// Final reports whether the callback has a final status.
+	Final bool
 }
 
 // Promote applies one delivery of a callback to a workflow execution. A callback is a
@@ -40,6 +42,12 @@ func Promote(e *Execution, d *Delivery, now time.Time) Change {
 	c.Contradicts = identify(e, d, sentAt)
 	if newest {
 		e.DecidedSentAt, e.DecidedBodyDigest = sentAt, d.BodyDigest
+	}
+	c.Final, _ = FinalStatus(d.WorkflowStatus)
+	e.OverdueAt = time.Time{}
+	if e.RecoveredStatus != "" && d.WorkflowStatus == e.RecoveredStatus && e.RetrievalState != Failed {
+		e.RecoveredStatus = "" // it says what is known already
+		return c
 	}
 	c.Expired = enter(e, d, newest, now)
 	return c

@@ -1,6 +1,7 @@
 package journey
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"time"
@@ -68,39 +69,6 @@ func newDecision(kind, label string) decision {
 	return decision{Type: kind, Details: map[string]string{"label": label}}
 }
 
-// flow says what a workflow definition collects and executes.
-type flow struct {
-	categories   []string
-	capabilities []string
-}
-
-var (
-	identity = flow{
-		categories:   []string{"ID", "SELFIE", "FACEMAP"},
-		capabilities: []string{"usability", "liveness", "similarity", "imageChecks", "extraction", "dataChecks"},
-	}
-	// flows are keyed by the guide's workflow definition keys.
-	flows = map[string]flow{
-		"2":  {[]string{"ID"}, []string{"usability", "imageChecks", "extraction", "dataChecks"}},
-		"3":  identity,
-		"6":  {[]string{"SELFIE", "FACEMAP"}, []string{"usability", "liveness"}},
-		"9":  {[]string{"SELFIE", "FACEMAP"}, []string{"usability", "authentication"}},
-		"20": {[]string{"ID", "SELFIE"}, []string{"usability", "similarity"}},
-		"32": identity,
-	}
-	// precondition is the capability that each one needs (guide, "Capability
-	// execution dependencies").
-	precondition = map[string]string{
-		"imageChecks": "usability", "extraction": "imageChecks", "dataChecks": "extraction",
-		"liveness": "usability", "similarity": "usability", "authentication": "usability",
-	}
-	// subjects are the credential categories that a capability looks at.
-	subjects = map[string][]string{
-		"imageChecks": {"ID"}, "extraction": {"ID"}, "dataChecks": {"ID"},
-		"liveness": {"SELFIE", "FACEMAP"}, "similarity": {"SELFIE", "ID"}, "authentication": {"SELFIE", "FACEMAP"},
-	}
-)
-
 // Details builds the journey's answer of Get Workflow Details.
 func (j *Journey) Details() *Details {
 	d := &Details{
@@ -112,10 +80,10 @@ func (j *Journey) Details() *Details {
 		CreatedAt: j.created.Format(TimeFormat),
 	}
 	if j.Status != workflow.StatusInitiated && j.Status != workflow.StatusTokenExpired {
-		d.StartedAt = j.created.Add(7340 * time.Millisecond).Format(TimeFormat)
+		d.StartedAt = j.started.Format(TimeFormat)
 	}
 	if !j.Waits() {
-		d.CompletedAt = j.created.Add(52718 * time.Millisecond).Format(TimeFormat)
+		d.CompletedAt = j.completed.Format(TimeFormat)
 	}
 	if len(j.Parts) > 0 {
 		d.Credentials = j.credentials()
@@ -215,7 +183,7 @@ func (j *Journey) execute(name string, outcome decision, credentials []credentia
 	case name == "extraction" && good:
 		c.Data = j.extractionData()
 	case name == "liveness" && executed:
-		c.Data = map[string]any{"type": "JUMIO_STANDARD"}
+		c.Data = map[string]any{"type": cmp.Or(j.kind.facemapType, "JUMIO_STANDARD")}
 	case name == "similarity" && executed:
 		c.Data = map[string]any{"similarity": outcome.Details["label"]}
 	}
@@ -233,10 +201,7 @@ func (j *Journey) extractionData() map[string]any {
 		"firstName": h.FirstName, "lastName": h.LastName, "gender": h.Gender, "nationality": h.Country.Code,
 		"dateOfBirth": h.Born.Format(time.DateOnly), "issuingDate": doc.Issued.Format(time.DateOnly), "expiryDate": doc.Expires.Format(time.DateOnly),
 		"documentNumber": doc.Number, "placeOfBirth": h.Country.City,
-		"address": map[string]any{
-			"line1": h.Address, "city": h.Country.City, "postalCode": h.PostalCode, "country": h.Country.Code,
-			"formattedAddress": h.Address + ", " + h.PostalCode + " " + h.Country.City + ", " + h.Country.Code,
-		},
+		"address": j.address(),
 	}
 	if doc.SubType != "" {
 		data["subType"] = doc.SubType
@@ -251,6 +216,7 @@ func (j *Journey) extractionData() map[string]any {
 	case Visa:
 		data["visaCategory"], data["numberOfEntries"], data["durationOfStay"], data["passportNumber"] = "C", "MULT", "090 DAYS", doc.Number
 	}
+	j.addNational(data)
 	return data
 }
 

@@ -41,7 +41,7 @@ func unpadded(t *testing.T, body []byte) map[string]any {
 func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 	client, err := jumio.New(jumio.Config{
 		Credentials: jumio.Credentials{ClientID: "sandbox", ClientSecret: "sandbox"}, UserAgent: "Example Tests/v1.0",
-		RPS: 1, MaxImageBytes: 1, ProgressTimeout: time.Second,
+		Budget: jumio.NewLocalBudget(1), MaxImageBytes: 1, ProgressTimeout: time.Second,
 	}, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestDetailsArePaddedToAboutTheWantedSize(t *testing.T) {
 // list of its own.
 func TestDataCentersAreTheClients(t *testing.T) {
 	client, err := jumio.New(jumio.Config{
-		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", RPS: 1, MaxImageBytes: 1, ProgressTimeout: time.Second,
+		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", Budget: jumio.NewLocalBudget(1), MaxImageBytes: 1, ProgressTimeout: time.Second,
 	}, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,7 +44,8 @@ type Settings struct {
 	Now time.Time
 }
 
-// Journey is one invented workflow execution. It does not change.
+// Journey is one invented workflow execution. It does not change; At and Processed
+// return it as it is later.
 type Journey struct {
 	Kind string
 	// Index counts a sandbox's journeys from 0.
@@ -65,14 +67,17 @@ type Journey struct {
 	base         string // of hrefs: scheme and host
 	modern       bool   // answers carry what came after the guide
 	riskScore    float64
-	created      time.Time
 	detailsBytes int
+	// ordered journeys have the parts of every document that the user may choose.
+	ordered bool
+
+	created, started, completed time.Time
 }
 
 // Part is one image or facemap of a credential.
 type Part struct {
 	Credential, Classifier string
-	Category               string // of its credential: ID, SELFIE or FACEMAP
+	Category               string // of its credential: ID, SELFIE, FACEMAP or DOCUMENT
 	ContentType            string // JPEG, PNG or Binary
 	journey                *Journey
 }
@@ -86,6 +91,15 @@ const (
 
 // New invents the journey with that index.
 func New(s Settings, k Kind, index uint64) *Journey {
+	j, rng := invent(s, k, index)
+	if j.Status == workflow.StatusProcessed || k.full {
+		j.addParts(rng)
+	}
+	return j
+}
+
+// invent makes a journey without parts.
+func invent(s Settings, k Kind, index uint64) (*Journey, *rand.Rand) {
 	rng := rand.New(rand.NewPCG(s.Seed, index))
 	j := &Journey{
 		Kind: k.Name, kind: k, Index: index,
@@ -104,20 +118,23 @@ func New(s Settings, k Kind, index uint64) *Journey {
 	j.riskScore = float64(rng.IntN(1010))/10 - 1
 	j.modern = rng.IntN(4) == 0 || k.later || s.OverallDecision
 	j.Intermediate = rng.Float64() < s.Intermediate
-	if j.Status == workflow.StatusProcessed || k.full {
-		j.addParts(rng)
+	j.started, j.completed = j.created.Add(7340*time.Millisecond), j.created.Add(52718*time.Millisecond)
+	if k.country != "" {
+		j.Holder.Country = countryOf(k.country)
 	}
-	return j
+	j.Document.SubType = cmp.Or(k.subType, j.Document.SubType)
+	return j, rng
 }
 
-// Waits reports whether the workflow never reaches a final status.
+// Waits reports whether the workflow has not reached a final status.
 func (j *Journey) Waits() bool {
-	return j.Status == workflow.StatusInitiated || j.Status == workflow.StatusAcquired
+	final, _ := workflow.FinalStatus(j.Status)
+	return !final
 }
 
 // addParts gives the journey its credentials' images.
 func (j *Journey) addParts(rng *rand.Rand) {
-	for _, category := range flows[j.DefinitionKey].categories {
+	for _, category := range slices.Concat(flows[j.DefinitionKey].categories, j.kind.extra) {
 		credential := newUUID(rng)
 		for _, classifier := range j.classifiers(category) {
 			p := &Part{Credential: credential, Classifier: classifier, Category: category, ContentType: JPEG, journey: j}
@@ -140,9 +157,13 @@ func (j *Journey) classifiers(category string) []string {
 		return []string{"FACE", "LIVENESS_1", "LIVENESS_2", "LIVENESS_3"}
 	case category == "SELFIE":
 		return []string{"FACE"}
+	case category == "DOCUMENT":
+		return []string{"FRONT"}
+	case j.kind.later && j.ordered:
+		return []string{"FRONT", "BACK", "FRONT_WITH_FLASH"}
 	case j.kind.later:
 		return []string{"FRONT", "FRONT_WITH_FLASH"}
-	case j.Document.Kind == IDCard || j.Document.Kind == DrivingLicense:
+	case j.ordered || j.Document.Kind == IDCard || j.Document.Kind == DrivingLicense:
 		return []string{"FRONT", "BACK"}
 	default:
 		return []string{"FRONT"}

@@ -20,6 +20,12 @@ type Kind struct {
 	key string
 	// document is empty where the workflow has no ID.
 	document DocumentType
+	// subType and country are drawn when empty.
+	subType, country string
+	// facemapType is JUMIO_STANDARD when empty.
+	facemapType string
+	// extra are credential categories besides the definition's.
+	extra []string
 	// status is PROCESSED when empty.
 	status string
 	// full details and images are there although the workflow was not processed.
@@ -80,7 +86,7 @@ var warnings = map[string]string{
 	"usability": "MISSING_SIGNATURE", "liveness": "AGE_DIFFERENCE", "similarity": "NOT_POSSIBLE", "imageChecks": "WATERMARK",
 }
 
-var catalogue = slices.Concat(passedKinds(), verdictKinds(), unfinishedKinds(), oddKinds())
+var catalogue = slices.Concat(passedKinds(), nationalKinds(), verdictKinds(), unfinishedKinds(), oddKinds())
 
 // Kinds lists every sort of journey that the sandbox knows.
 func Kinds() []Kind { return slices.Clone(catalogue) }
@@ -96,9 +102,16 @@ func Find(name string) (Kind, error) {
 // Mixed deals the kinds like cards: each round has every kind, as often as its
 // weight says.
 func Mixed(seed, index uint64) Kind {
+	return deal(seed, index, func(Kind) bool { return true })
+}
+
+// deal is Mixed for the kinds that are wanted, of which there must be one.
+func deal(seed, index uint64, wanted func(Kind) bool) Kind {
 	var deck []Kind
 	for _, k := range catalogue {
-		deck = append(deck, slices.Repeat([]Kind{k}, k.weight)...)
+		if wanted(k) {
+			deck = append(deck, slices.Repeat([]Kind{k}, k.weight)...)
+		}
 	}
 	round, place := index/uint64(len(deck)), index%uint64(len(deck))
 	rng := rand.New(rand.NewPCG(seed, ^round))
@@ -116,6 +129,12 @@ func passedKinds() []Kind {
 		{Name: "passed-similarity", Description: "similarity of a selfie and an ID card, MATCH", key: "20", document: IDCard, weight: 3},
 		{Name: "passed-authentication", Description: "facemap compared with an earlier one, passed", key: "9", weight: 4},
 		{Name: "passed-later-jumio", Description: "passport as later Jumio answers it: decision and risk, capability ids, LIVENESS_1.., watchlist", key: "32", document: Passport, later: true, weight: 8},
+		{Name: "passed-screening", Description: "passport, selfie and facemap with screening, as the guide has it", key: "32", document: Passport, weight: 1},
+		{Name: "passed-similarity-to-existing-id", Description: "selfie compared with an ID of an earlier workflow, MATCH", key: "5", weight: 1},
+		{Name: "passed-authentication-on-premise", Description: "facemap compared with one that the customer keeps, passed", key: "16", weight: 1},
+		{Name: "passed-liveness-iproov-standard", Description: "standalone liveness with an IPROOV_STANDARD facemap", key: "6", facemapType: "IPROOV_STANDARD", weight: 1},
+		{Name: "passed-liveness-iproov-premium", Description: "standalone liveness with an IPROOV_PREMIUM facemap", key: "6", facemapType: FacemapPremium, weight: 1},
+		{Name: "passed-document", Description: "ID card with a supporting DOCUMENT, passed", key: "2", document: IDCard, extra: []string{"DOCUMENT"}, weight: 1},
 	}
 }
 

@@ -3,6 +3,7 @@ package journey
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,6 +37,24 @@ var countries = []Country{
 	{"BRA", "BRAZIL", "SÃO PAULO"},
 	{"SGP", "SINGAPORE", "SINGAPORE"},
 	{"ZAF", "SOUTH AFRICA", "DURBAN"},
+}
+
+// furtherCountries are not drawn.
+var furtherCountries = []Country{
+	{"ESP", "SPAIN", "VIGO"},
+	{"GBR", "UNITED KINGDOM", "NORWICH"},
+	{"ITA", "ITALY", "PARMA"},
+	{"MEX", "MEXICO", "PUEBLA"},
+	{"TUR", "TURKEY", "BURSA"},
+}
+
+// countryOf takes every code; of unknown ones it knows no names.
+func countryOf(code string) Country {
+	known := slices.Concat(countries, furtherCountries)
+	if i := slices.IndexFunc(known, func(c Country) bool { return c.Code == code }); i >= 0 {
+		return known[i]
+	}
+	return Country{code, code, "CAPITAL CITY"}
 }
 
 // The names are put together from invented parts; they are nobody's.
@@ -108,6 +127,16 @@ func newDocument(kind DocumentType, rng *rand.Rand) Document {
 	}
 	p.Expires = p.Issued.AddDate(years, 0, -1)
 	return p
+}
+
+// as is the same document, but of another kind.
+func (d Document) as(kind DocumentType) Document {
+	if kind == d.Kind {
+		return d
+	}
+	d.Kind = kind
+	d.SubType = map[DocumentType]string{Passport: "E_PASSPORT", IDCard: "NATIONAL_ID", DrivingLicense: "REGULAR_DRIVING_LICENSE"}[kind]
+	return d
 }
 
 func date(year int, rng *rand.Rand) time.Time {

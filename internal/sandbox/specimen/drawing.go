@@ -34,8 +34,12 @@ type Specimen struct {
 // Of returns what the part's picture shows.
 func Of(p *journey.Part) Specimen {
 	j := p.Journey()
+	document := j.Document
+	if p.Category == "DOCUMENT" {
+		document.Kind, document.SubType = "DOCUMENT", ""
+	}
 	return Specimen{
-		Holder: j.Holder, Document: j.Document, category: p.Category, classifier: p.Classifier,
+		Holder: j.Holder, Document: document, category: p.Category, classifier: p.Classifier,
 		caption: j.Kind + "  " + j.WorkflowExecutionID,
 	}
 }
@@ -60,6 +64,7 @@ var palettes = map[journey.DocumentType][2]color.NRGBA{
 	journey.IDCard:         {rgb(0xe3f3ee), rgb(0x0f6b62)},
 	journey.DrivingLicense: {rgb(0xfbe6ee), rgb(0xa3264f)},
 	journey.Visa:           {rgb(0xeef3da), rgb(0x55702a)},
+	"DOCUMENT":             {rgb(0xf2f2ee), rgb(0x4a4a4a)},
 }
 
 func (s Specimen) draw() image.Image {

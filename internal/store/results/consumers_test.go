@@ -223,12 +223,13 @@ func TestHandledLocks(t *testing.T) {
 	wantRows(t, s, "rolled back", `SELECT consumer FROM jumio.consumers WHERE consumer = 'rolled-back'`)
 }
 
-// A consumer may move on, and nothing else; a reader may read, and nothing else.
+// A consumer may move on, a starter expect, a reader read, and each of them nothing else.
 func TestRightsOfConsumersAndReaders(t *testing.T) {
 	t.Parallel()
 	dsn := storetest.NewMigrated(t)
 	s := storetest.Open(t, dsn)
 	consumer, reader, receiver := connect(t, dsn, "jumio_consumer"), connect(t, dsn, "jumio_reader"), connect(t, dsn, "callbackd_receiver")
+	starter := connect(t, dsn, "jumio_starter")
 	try := func(conn *pgx.Conn, who, sql, want string) {
 		t.Helper()
 		if _, err := conn.Exec(t.Context(), sql); sqlState(err) != want {
@@ -240,6 +241,7 @@ func TestRightsOfConsumersAndReaders(t *testing.T) {
 		WHERE n.nspname IN ('jumio', 'callbackd') AND c.relkind IN ('r', 'p', 'v')`) {
 		name, view := row[0].(string), row[1].(bool)
 		try(consumer, "consumer", `SELECT FROM `+name+` LIMIT 0`, privilege)
+		try(starter, "starter", `SELECT FROM `+name+` LIMIT 0`, privilege)
 		want := privilege
 		if view {
 			views++
@@ -247,15 +249,19 @@ func TestRightsOfConsumersAndReaders(t *testing.T) {
 			try(receiver, "receiver", `SELECT FROM `+name+` LIMIT 0`, privilege)
 		}
 		try(reader, "reader", `SELECT FROM `+name+` LIMIT 0`, want)
-		if storetest.Scalar[bool](t, s, `SELECT has_table_privilege('jumio_reader', $1, $2) OR has_table_privilege('jumio_consumer', $1, $2)`, name, "INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER") {
-			t.Errorf("a consumer or a reader may write %s", name)
+		if storetest.Scalar[bool](t, s, `SELECT has_table_privilege('jumio_reader', $1, $2) OR has_table_privilege('jumio_consumer', $1, $2)
+			OR has_table_privilege('jumio_starter', $1, $2)`, name, "INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER") {
+			t.Errorf("a consumer, a reader or a starter may write %s", name)
 		}
 	}
-	if views != 11 {
-		t.Errorf("%d views, want 11", views)
+	if views != 12 {
+		t.Errorf("%d views, want 12", views)
 	}
-	for who, conn := range map[string]*pgx.Conn{"reader": reader, "receiver": receiver} {
+	for who, conn := range map[string]*pgx.Conn{"reader": reader, "receiver": receiver, "starter": starter} {
 		try(conn, who, `SELECT jumio.handled('c', 0)`, privilege)
+	}
+	for who, conn := range map[string]*pgx.Conn{"reader": reader, "receiver": receiver, "consumer": consumer} {
+		try(conn, who, `SELECT jumio.expect('w', 'a')`, privilege)
 	}
 	for _, sql := range []string{
 		`SELECT callbackd.add_events('{expired}', '{w}')`, `SELECT callbackd.take_event_ids(1)`, `SELECT callbackd.remove_details('{}')`, `SELECT nextval('callbackd.event_ids')`,
@@ -263,7 +269,10 @@ func TestRightsOfConsumersAndReaders(t *testing.T) {
 	} {
 		try(consumer, "consumer", sql, privilege)
 		try(reader, "reader", sql, privilege)
+		try(starter, "starter", sql, privilege)
 	}
+	try(starter, "starter", `SELECT jumio.expect('w', 'a')`, "")
+	try(starter, "starter", `CREATE TEMP TABLE expectations (); CREATE TEMP TABLE workflow_executions (); SET search_path = pg_temp, public; SELECT jumio.expect('w2', 'a')`, "")
 	try(consumer, "consumer", `SELECT jumio.handled('c', 0)`, "")
 	try(reader, "reader", `SELECT jumio.id_at(now())`, "")
 	// The function does what it does whatever the caller's search path finds first.

@@ -211,6 +211,7 @@ func TestExecutionsKeepEveryColumn(t *testing.T) {
 			got, err := tx.LockExecutions(t.Context(), []string{"w"})
 			want := *want
 			// The attempts' columns.
+			want.ExpectedAt = time.Time{}
 			want.DetailsRetrievedAt, want.DataCenter, want.DecisionType, want.RetrievalChanged, want.LeaseUntil = time.Time{}, "", "", false, time.Time{}
 			if d := cmp.Diff(map[string]*workflow.Execution{"w": &want}, got, cmpopts.EquateApproxTime(0)); d != "" {
 				t.Errorf("%s (-want +got):\n%s", step, d)

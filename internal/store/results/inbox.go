@@ -80,17 +80,24 @@ func deliveryColumns() string {
 // and returns them in the order of their arrival. They are bounded as by Callback.Bound,
 // whoever wrote the rows, but a workflow execution's id may be invalid; then the
 // callback cannot be promoted.
-func (tx *Tx) TakeInbox(ctx context.Context, t Take) ([]workflow.Delivery, error) {
-	rows, err := tx.Query(ctx, takeInbox, t.Limit, t.Only, t.Except)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (workflow.Delivery, error) {
-		d, err := deliveryRow.Scan(row)
-		d.Bound()
-		return d, err
+//
+// From then on, the transaction waits no longer than promotionLockTimeout for a lock.
+func (tx *Tx) TakeInbox(ctx context.Context, t Take) (list []workflow.Delivery, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT set_config('lock_timeout', $1, true)`, promotionLockTimeout)
+	batch.Queue(takeInbox, t.Limit, t.Only, t.Except).Query(func(rows pgx.Rows) error {
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (workflow.Delivery, error) {
+			d, err := deliveryRow.Scan(row)
+			d.Bound()
+			return d, err
+		})
+		return err
 	})
+	return list, tx.SendBatch(ctx, batch).Close()
 }
+
+// promotionLockTimeout bounds how long one workflow execution that is locked delays others.
+const promotionLockTimeout = "2s"
 
 // DeadLetter makes a callback whose values keep it from being promoted a dead letter: it
 // leaves the inbox, stays in callbacks, and becomes a rejected callback with the same

@@ -288,7 +288,7 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 	if err != nil {
 		return err
 	}
-	retrieved := o.Outcome == workflow.Retrieved || o.Outcome == workflow.Partial
+	retrieved := o.answers() && o.Outcome != workflow.NotRequired
 	args := []any{l.WorkflowExecutionID, l.Generation, l.Token, string(o.State), o.Error, o.Status, l.Attempt, retrieved, o.Images}
 	statement := finishWithout
 	if o.Identity != nil {
@@ -312,6 +312,9 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 	if o.Read != nil {
 		queueDetails(batch, id, l.WorkflowExecutionID, l.Generation, o.Read, jsonb, earlier)
 	}
+	if missed := !l.claim.ExpectedAt.IsZero() || !l.claim.OverdueAt.IsZero(); missed && o.answers() {
+		queueAnswer(batch, l.WorkflowExecutionID)
+	}
 	err = tx.SendBatch(ctx, batch).Close()
 	if errors.Is(err, ErrSuperseded) {
 		return whyNotHeld(ctx, tx.QueryRow, l)
@@ -320,6 +323,11 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 		_, err = tx.Exec(ctx, setChanged, l.WorkflowExecutionID)
 	}
 	return err
+}
+
+// answers reports whether Jumio has said how the workflow execution ended.
+func (o *Outcome) answers() bool {
+	return o.Outcome == workflow.Retrieved || o.Outcome == workflow.Partial || o.Outcome == workflow.NotRequired
 }
 
 // prepareRead compares details with those that are stored, and returns an id for them and
