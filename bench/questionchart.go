@@ -21,7 +21,6 @@ func (r *results) questionChart() ([]byte, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text = "p99 of the answer time, everything in memory", "milliseconds"
 	p.Title.Padding, p.Legend.Padding = vg.Points(8), vg.Points(2)
-	p.Legend.Left = false
 	const width = vg.Length(7)
 	for i, f := range r.Filled {
 		var values plotter.Values

@@ -11,8 +11,10 @@ import (
 	"go.uber.org/zap"
 
 	"callbackd/internal/app"
+	"callbackd/internal/budget"
 	"callbackd/internal/config"
 	"callbackd/internal/jumio"
+	"callbackd/internal/store"
 )
 
 func newVerificationCommand(p *process) *cobra.Command {
@@ -33,6 +35,18 @@ func newJumioClient(c *config.Config, budget jumio.Budget) (*jumio.Client, error
 	cfg := app.JumioConfig(c)
 	cfg.Budget = budget
 	return jumio.New(cfg, zap.NewNop(), jumio.NewMetrics(prometheus.NewRegistry()))
+}
+
+// withSharedBudget calls Jumio within the budget that all instances share.
+func withSharedBudget(cfg *config.Config, db *store.DB, do func(*jumio.Client) error) error {
+	shared := budget.New(budget.Options{DB: db, RetrievalRPS: cfg.RetrievalRPS, Log: zap.NewNop()})
+	defer shared.Close()
+	client, err := newJumioClient(cfg, shared)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return do(client)
 }
 
 // withoutCredentials calls Jumio for a command that needs no credentials, and so nothing

@@ -10,9 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
-	"callbackd/internal/budget"
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/jumio"
@@ -78,14 +76,9 @@ func newCreateCommand(p *process) *cobra.Command {
 				return err
 			}
 			return withDatabase(c, p, func(db *store.DB) error {
-				shared := budget.New(budget.Options{DB: db, RetrievalRPS: s.cfg.RetrievalRPS, Log: zap.NewNop()})
-				defer shared.Close()
-				client, err := newJumioClient(s.cfg, shared)
-				if err != nil {
-					return err
-				}
-				defer client.Close()
-				return s.run(c.Context(), p, client, storedStarts{results.New(db), db})
+				return withSharedBudget(s.cfg, db, func(client *jumio.Client) error {
+					return s.run(c.Context(), p, client, storedStarts{results.New(db), db})
+				})
 			})
 		},
 	}

@@ -8,9 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
-	"callbackd/internal/budget"
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/jumio"
@@ -45,7 +43,9 @@ func newFetchCommand(p *process) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withSchema(c, p, func(db *store.DB) error { return fetchOne(c.Context(), p, db, cfg, at) })
+			return withSchema(c, p, func(db *store.DB) error {
+				return withSharedBudget(cfg, db, func(client *jumio.Client) error { return fetchOne(c.Context(), p, db, client, cfg, at) })
+			})
 		},
 	}
 	fetch.Flags().StringVar(&at.AccountID, "account-id", "", "ask under this account")
@@ -65,14 +65,7 @@ func checkPlace(at jumio.Workflow) error {
 	return nil
 }
 
-func fetchOne(ctx context.Context, p *process, db *store.DB, cfg *config.Config, at jumio.Workflow) error {
-	shared := budget.New(budget.Options{DB: db, RetrievalRPS: cfg.RetrievalRPS, Log: zap.NewNop()})
-	defer shared.Close()
-	client, err := newJumioClient(cfg, shared)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+func fetchOne(ctx context.Context, p *process, db *store.DB, client *jumio.Client, cfg *config.Config, at jumio.Workflow) error {
 	fetched, err := reconciler.Fetch(ctx, db, client, cfg.RetrievalDelays, at, cfg.DataCenter)
 	if e, ok := errors.AsType[*jumio.Error](err); ok && e.Code == jumio.CodeNotFound {
 		return errors.New("no such workflow execution at Jumio where it was asked; --data-center and --account-id say where else to ask")

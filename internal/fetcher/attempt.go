@@ -29,11 +29,12 @@ type attempt struct {
 	claim *results.Claim
 	args  queue.Retrieval
 
-	at      jumio.Workflow // where the workflow execution was found
-	status  string         // according to Jumio
-	details []byte         // fetched in this attempt
-	parsed  *jumio.Details // from these or those of an earlier attempt of the retrieval
-	images  int            // fetched in this attempt
+	at      jumio.Workflow   // where the workflow execution was found
+	status  string           // according to Jumio
+	details []byte           // fetched in this attempt
+	parsed  *jumio.Details   // from these or those of an earlier attempt of the retrieval
+	reading *results.Reading // of parsed
+	images  int              // fetched in this attempt
 
 	state workflow.RetrievalState // as stored; empty before
 }
@@ -141,7 +142,8 @@ func (a *attempt) getDetails(ctx context.Context) error {
 			return f
 		}
 	}
-	a.parsed, a.details = parsed, body
+	a.details = body
+	a.setParsed(parsed, body)
 	return nil
 }
 
@@ -152,8 +154,12 @@ func (a *attempt) readDetails() error {
 	if err != nil {
 		return failed(err)
 	}
-	a.parsed = parsed
+	a.setParsed(parsed, a.claim.Details)
 	return nil
+}
+
+func (a *attempt) setParsed(parsed *jumio.Details, body []byte) {
+	a.parsed, a.reading = parsed, results.NewReading(body, parsed.Details, a.referenceKey)
 }
 
 // getImages gets the missing images. If one image fails by itself, it continues with the
@@ -232,7 +238,7 @@ func (a *attempt) read() *results.Reading {
 	if a.details == nil {
 		return nil
 	}
-	return results.NewReading(a.details, a.parsed.Details, a.referenceKey)
+	return a.reading
 }
 
 // identity returns what the details say about the workflow execution, nil without
@@ -241,7 +247,7 @@ func (a *attempt) identity() *results.Identity {
 	if a.parsed == nil {
 		return nil
 	}
-	i := results.NewReading(nil, a.parsed.Details, a.referenceKey).Identity()
+	i := a.reading.Identity()
 	if a.details != nil {
 		i.DataCenter = a.at.DataCenter
 	}

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"callbackd/internal/jumio"
+	"callbackd/internal/periodic"
 	"callbackd/internal/queue"
 	"callbackd/internal/store"
 	"callbackd/internal/store/results"
@@ -70,9 +71,9 @@ func New(o Options) *Fetcher {
 // Start begins to look after pending retrievals.
 func (f *Fetcher) Start(ctx context.Context) {
 	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	f.running.Go(func() { every(ctx, dueInterval, f.beginDue) })
-	f.running.Go(func() { every(ctx, lostInterval, f.requeueLost) })
-	f.running.Go(func() { every(ctx, backlogInterval, f.countBacklog) })
+	f.running.Go(func() { periodic.Run(ctx, dueInterval, keepTimeout, f.beginDue) })
+	f.running.Go(func() { periodic.Run(ctx, lostInterval, keepTimeout, f.requeueLost) })
+	f.running.Go(func() { periodic.Run(ctx, backlogInterval, keepTimeout, f.countBacklog) })
 }
 
 // Stop ends what Start began, and returns once it has ended.

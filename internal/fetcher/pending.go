@@ -18,22 +18,6 @@ const (
 	keepTimeout     = 30 * time.Second // of each of them
 )
 
-// every calls f at once and then at each interval, until ctx ends.
-func every(ctx context.Context, interval time.Duration, f func(context.Context)) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		bounded, cancel := context.WithTimeout(ctx, keepTimeout)
-		f(bounded)
-		cancel()
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
 // beginDue begins the postponed retrievals that are due.
 func (f *Fetcher) beginDue(ctx context.Context) {
 	err := f.results.InTx(ctx, "begin the retrievals that are due", func(tx *results.Tx) error {

@@ -142,20 +142,22 @@ func notNow(ctx context.Context, err error, log *zap.Logger) error {
 // notStored has River repeat a run that the database has failed, ever later while that
 // goes on: each repetition asks Jumio again for what is not stored.
 func (w *worker) notStored(jobID int64) error {
+	return river.JobSnooze(w.pauseLonger(jobID, databasePause, longestDatabasePause))
+}
+
+// pauseLonger returns a job's next pause: twice its latest, within these bounds.
+func (w *worker) pauseLonger(jobID int64, least, most time.Duration) time.Duration {
 	last, _ := w.pauses.Load(jobID)
 	pause, _ := last.(time.Duration)
-	pause = min(max(2*pause, databasePause), longestDatabasePause)
+	pause = min(max(2*pause, least), most)
 	w.pauses.Store(jobID, pause)
-	return river.JobSnooze(pause)
+	return pause
 }
 
 // held returns how long a job waits that Jumio's health holds back: at random, so that
 // what has waited for the same end does not come back at once.
 func (w *worker) held(jobID int64) time.Duration {
-	last, _ := w.pauses.Load(jobID)
-	pause, _ := last.(time.Duration)
-	pause = min(max(2*pause, holdPause), longestHoldPause)
-	w.pauses.Store(jobID, pause)
+	pause := w.pauseLonger(jobID, holdPause, longestHoldPause)
 	return pause/2 + rand.N(pause)
 }
 

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"callbackd/internal/jumio"
+	"callbackd/internal/periodic"
 )
 
 // The services that something follows from, as the guide names them.
@@ -70,16 +71,8 @@ func (m *Monitor) Start(ctx context.Context) {
 		return
 	}
 	for _, dataCenter := range m.DataCenters {
-		m.running.Go(func() {
-			ticker := time.NewTicker(m.Interval)
-			defer ticker.Stop()
-			for ctx.Err() == nil {
-				m.ask(ctx, dataCenter)
-				select {
-				case <-ctx.Done():
-				case <-ticker.C:
-				}
-			}
+		m.running.Go(func() { // the client bounds each question
+			periodic.Run(ctx, m.Interval, 0, func(ctx context.Context) { m.ask(ctx, dataCenter) })
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -29,16 +30,8 @@ func Fetch(ctx context.Context, db *store.DB, client *jumio.Client, schedule wor
 	if err != nil {
 		return Fetched{}, err
 	}
-	if at.DataCenter == "" {
-		at.DataCenter = place.DataCenter
-	}
-	if at.AccountID == "" {
-		at.AccountID = place.AccountID
-	}
-	at = client.Address(at.ID, at.DataCenter, at.AccountID, place.WorkflowHref, place.AccountHref)
-	if at.DataCenter == "" {
-		at.DataCenter = fallback
-	}
+	at = client.Address(at.ID, cmp.Or(at.DataCenter, place.DataCenter), cmp.Or(at.AccountID, place.AccountID), place.WorkflowHref, place.AccountHref)
+	at.DataCenter = cmp.Or(at.DataCenter, fallback)
 	asked := results.Asked{At: time.Now()}
 	status, at, err := Status(jumio.WithAttempt(ctx), client, at)
 	if err != nil {

@@ -7,6 +7,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"callbackd/internal/jumio"
+	"callbackd/internal/periodic"
 	"callbackd/internal/queue"
 	"callbackd/internal/store"
 	"callbackd/internal/store/results"
@@ -92,15 +94,7 @@ func (r *Reconciler) Start(ctx context.Context) {
 	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.running.Go(func() {
 		r.storeSettings(ctx)
-		ticker := time.NewTicker(countInterval)
-		defer ticker.Stop()
-		for ctx.Err() == nil {
-			r.count(ctx)
-			select {
-			case <-ctx.Done():
-			case <-ticker.C:
-			}
-		}
+		periodic.Run(ctx, countInterval, countInterval, r.count)
 	})
 }
 
@@ -126,8 +120,6 @@ func (r *Reconciler) storeSettings(ctx context.Context) {
 }
 
 func (r *Reconciler) count(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, countInterval)
-	defer cancel()
 	if states, oldest, err := r.results.Expectations(ctx); err == nil {
 		r.metrics.observe(states, oldest)
 	}
@@ -255,9 +247,7 @@ func (r *Reconciler) report(a *results.Ask, asked results.Asked, found results.F
 // address returns where to ask.
 func (r *Reconciler) address(a *results.Ask) jumio.Workflow {
 	w := r.Jumio.Address(a.WorkflowExecutionID, a.DataCenter, a.AccountID, a.WorkflowHref, a.AccountHref)
-	if w.DataCenter == "" {
-		w.DataCenter = r.DataCenter
-	}
+	w.DataCenter = cmp.Or(w.DataCenter, r.DataCenter)
 	return w
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
+	"callbackd/internal/periodic"
 	"callbackd/internal/store"
 	"callbackd/internal/store/results"
 )
@@ -76,7 +77,7 @@ func (u *Upkeep) Start(ctx context.Context) {
 		{moveInterval, moveInterval, u.move},
 		{consumerInterval, consumerInterval, u.consumers},
 	} {
-		u.running.Go(func() { every(ctx, task.interval, task.timeout, task.do) })
+		u.running.Go(func() { periodic.Run(ctx, task.interval, task.timeout, task.do) })
 	}
 }
 
@@ -84,22 +85,6 @@ func (u *Upkeep) Start(ctx context.Context) {
 func (u *Upkeep) Stop() {
 	u.cancel()
 	u.running.Wait()
-}
-
-// every calls do at once and then at each interval, until ctx ends.
-func every(ctx context.Context, interval, timeout time.Duration, do func(context.Context)) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		bounded, cancel := context.WithTimeout(ctx, timeout)
-		do(bounded)
-		cancel()
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
 }
 
 func (u *Upkeep) partitions(ctx context.Context) {

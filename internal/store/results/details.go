@@ -19,6 +19,8 @@ type Reading struct {
 	Body []byte
 	// Parsed is what they say.
 	Parsed *details.Details
+	// Decision is what has been decided by them.
+	Decision details.Decision
 	// UserReferenceUnsigned is the details' userReference without our signature.
 	UserReferenceUnsigned string
 }
@@ -26,7 +28,10 @@ type Reading struct {
 // NewReading returns a Reading of details. The key is that of signed user references; empty
 // if there is none.
 func NewReading(body []byte, parsed *details.Details, key string) *Reading {
-	return &Reading{Body: body, Parsed: parsed, UserReferenceUnsigned: callback.UnsignedReference(key, parsed.UserReference)}
+	return &Reading{
+		Body: body, Parsed: parsed, Decision: details.Decide(parsed),
+		UserReferenceUnsigned: callback.UnsignedReference(key, parsed.UserReference),
+	}
 }
 
 // Identity returns what the details say about a workflow execution, within the limits of
@@ -88,7 +93,7 @@ func (r *Reading) columns(id uuid.UUID) *readColumns {
 		DetailsID: id, CustomerInternalReference: d.CustomerInternalReference,
 		CreatedAt: d.CreatedAt, StartedAt: d.StartedAt, CompletedAt: d.CompletedAt,
 		JumioDecisionType: d.DecisionType, JumioDecisionLabel: d.DecisionLabel, RiskScore: d.RiskScore,
-		Decision: details.Decide(d),
+		Decision: r.Decision,
 	}
 }
 

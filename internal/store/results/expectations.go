@@ -54,10 +54,7 @@ func (s *Store) ReadExpectedReferences(ctx context.Context, key string, since ti
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		_, err = tx.Exec(ctx, `
-			UPDATE callbackd.workflow_executions AS w SET user_reference_unsigned = n.reference
-			FROM (SELECT * FROM unnest($1::text[], $2::text[]) AS n (id, reference) ORDER BY id) AS n WHERE w.workflow_execution_id = n.id`, ids, read)
-		return err
+		return tx.setUnsignedReferences(ctx, ids, read)
 	})
 }
 

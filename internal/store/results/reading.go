@@ -234,16 +234,20 @@ func (s *Store) FillReferences(ctx context.Context, key string) error {
 			}); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, `
-				UPDATE callbackd.workflow_executions AS w SET user_reference_unsigned = n.reference
-				FROM unnest($1::text[], $2::text[]) AS n (id, reference) WHERE w.workflow_execution_id = n.id`, ids, references)
-			return err
+			return tx.setUnsignedReferences(ctx, ids, references)
 		})
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		after = ids[len(ids)-1]
 	}
+}
+
+func (tx *Tx) setUnsignedReferences(ctx context.Context, ids, references []string) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE callbackd.workflow_executions AS w SET user_reference_unsigned = n.reference
+		FROM unnest($1::text[], $2::text[]) AS n (id, reference) WHERE w.workflow_execution_id = n.id`, ids, references)
+	return err
 }
 
 // Mover returns what store.MigratorOptions.MoveDetails is to call. The key and report are

@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
-	"callbackd/internal/details"
 	"callbackd/internal/store"
 	"callbackd/internal/workflow"
 )
@@ -360,7 +359,7 @@ func (o *Outcome) events(l *Lease) []workflow.Event {
 	}
 	var events []workflow.Event
 	if o.Read != nil {
-		event.DecisionType = details.Decide(o.Read.Parsed).Type
+		event.DecisionType = o.Read.Decision.Type
 		event.Type, event.Changed = workflow.EventDetailsRetrieved, &o.detailsChanged
 		events = append(events, event)
 	}
