@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"callbackd/bench/questions"
 )
 
 // fillChunk stores callbacks as if they had come evenly over the last year and been
@@ -28,26 +30,6 @@ FROM (
     FROM generate_series($1::bigint, $2::bigint) AS n
 ) AS callbacks`
 
-// makeMonths gives the table partitions for the last 13 months and the next four, as a
-// year of workers would have.
-const makeMonths = `
-DO $$
-DECLARE
-    month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC') - interval '13 months';
-    lower text;
-    upper text;
-BEGIN
-    ALTER TABLE callbackd.callbacks DETACH PARTITION callbackd.callbacks_1;
-    EXECUTE format('ALTER TABLE callbackd.callbacks ATTACH PARTITION callbackd.callbacks_1 FOR VALUES FROM (MINVALUE) TO (%L)', jumio.id_at(month AT TIME ZONE 'UTC'));
-    FOR n IN 0..17 LOOP
-        lower := quote_literal(jumio.id_at((month + n * interval '1 month') AT TIME ZONE 'UTC'));
-        upper := CASE n WHEN 17 THEN 'MAXVALUE' ELSE quote_literal(jumio.id_at((month + (n + 1) * interval '1 month') AT TIME ZONE 'UTC')) END;
-        EXECUTE format('CREATE TABLE callbackd.callbacks_m%s (LIKE callbackd.callbacks_1 INCLUDING ALL)', n);
-        EXECUTE format('ALTER TABLE callbackd.callbacks ATTACH PARTITION callbackd.callbacks_m%s FOR VALUES FROM (%s) TO (%s)', n, lower, upper);
-    END LOOP;
-END
-$$`
-
 // lookups are timed on the filled database; $1 is an id that is stored.
 var lookups = []struct{ what, sql string }{
 	{"look-up by id", `SELECT body FROM jumio.callbacks WHERE callback_id = $1`},
@@ -58,8 +40,10 @@ var lookups = []struct{ what, sql string }{
 // those on an empty one.
 func (b *bench) growth(ctx context.Context) error {
 	return b.withDatabase(ctx, func(full string) error {
-		if err := simple(ctx, full, makeMonths); err != nil {
-			return fmt.Errorf("make partitions: %w", err)
+		// Those of a year and what workers would have made since.
+		months := questions.Population{Months: 14, Now: time.Now()}
+		if err := query(ctx, full, func(conn *pgx.Conn) error { return months.MakePartitions(ctx, conn) }); err != nil {
+			return err
 		}
 		stored := 0
 		var onLeast [2]time.Duration

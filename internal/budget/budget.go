@@ -27,9 +27,6 @@ import (
 	"callbackd/internal/store/results"
 )
 
-// accountRPS is Jumio's limit on account requests a second.
-const accountRPS = 1
-
 // Options are a Budget's settings.
 type Options struct {
 	DB *store.DB
@@ -64,7 +61,7 @@ func New(o Options) *Budget {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	retrieval := newPace(o.RetrievalRPS)
 	b.pace = map[jumio.Class]pace{
-		jumio.ClassRetrieval: retrieval, jumio.ClassReconciliation: retrieval, jumio.ClassAccount: newPace(accountRPS),
+		jumio.ClassRetrieval: retrieval, jumio.ClassReconciliation: retrieval, jumio.ClassAccount: newPace(jumio.AccountRPS),
 	}
 	return b
 }

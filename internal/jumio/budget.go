@@ -45,8 +45,8 @@ func classOf(ctx context.Context) Class {
 	return class
 }
 
-// accountRPS is Jumio's limit on creations and updates a second.
-const accountRPS = 1
+// AccountRPS is Jumio's limit on creations and updates of accounts a second.
+const AccountRPS = 1
 
 // LocalBudget is the Budget of one process that shares it with no other. It knows no
 // priority between retrieval and reconciliation.
@@ -87,7 +87,7 @@ func (b *LocalBudget) limiter(key limiterKey) *rate.Limiter {
 	if l == nil {
 		limit := b.rps
 		if key.account {
-			limit = accountRPS
+			limit = AccountRPS
 		}
 		l = rate.NewLimiter(limit, 1)
 		b.limiters[key] = l

@@ -39,13 +39,7 @@ func TestTokenEndpointIsAsStrictAsTheGuide(t *testing.T) {
 			r := tokenRequest(t, s)
 			r.ContentLength = -1
 			tt.change(r)
-			status, answer, err := c.do(r)
-			if err != nil || status != tt.want {
-				t.Fatalf("%d %s %v, want %d", status, answer, err, tt.want)
-			}
-			if status != 200 && status != 405 {
-				checkProblem(t, status, answer)
-			}
+			c.wantAnswer(t, r, tt.want)
 		})
 	}
 }
@@ -55,6 +49,18 @@ func body(text string) *stringBody { return &stringBody{strings.NewReader(text)}
 type stringBody struct{ *strings.Reader }
 
 func (*stringBody) Close() error { return nil }
+
+// wantAnswer sends a request and wants this status, with a problem as the body of an error.
+func (c *apiClient) wantAnswer(t *testing.T, r *http.Request, want int) {
+	t.Helper()
+	status, answer, err := c.do(r)
+	if err != nil || status != want {
+		t.Fatalf("%d %s %v, want %d", status, answer, err, want)
+	}
+	if status != 200 && status != 405 {
+		checkProblem(t, status, answer)
+	}
+}
 
 func checkProblem(t *testing.T, status int, answer []byte) {
 	t.Helper()
@@ -110,13 +116,7 @@ func TestRetrievalIsAsStrictAsTheGuide(t *testing.T) {
 			if tt.change != nil {
 				tt.change(r)
 			}
-			status, answer, err := c.do(r)
-			if err != nil || status != tt.want {
-				t.Fatalf("%d %s %v, want %d", status, answer, err, tt.want)
-			}
-			if status != 200 && status != 405 {
-				checkProblem(t, status, answer)
-			}
+			c.wantAnswer(t, r, tt.want)
 		})
 	}
 }

@@ -60,13 +60,7 @@ func TestUploadIsAsStrictAsTheGuide(t *testing.T) {
 			if tt.change != nil {
 				tt.change(r)
 			}
-			status, answer, err := c.do(r)
-			if err != nil || status != tt.want {
-				t.Fatalf("%d %s %v, want %d", status, answer, err, tt.want)
-			}
-			if status != 200 && status != 405 {
-				checkProblem(t, status, answer)
-			}
+			c.wantAnswer(t, r, tt.want)
 		})
 	}
 }

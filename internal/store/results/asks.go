@@ -103,6 +103,9 @@ type Found struct {
 	Overdue bool
 }
 
+// setAsked counts a question that was asked at $2, and gives it back.
+const setAsked = `asked_count = asked_count + 1, last_asked_at = $2, ask_token = NULL, asking_until = NULL`
+
 // FinishAsk stores what a question led to. enqueue, in the same transaction, queues the
 // retrieval that a final status begins.
 func (s *Store) FinishAsk(ctx context.Context, a *Ask, asked Asked, delays workflow.Delays, enqueue func(*Tx, *workflow.Execution) error) (f Found, err error) {
@@ -153,9 +156,8 @@ func (tx *Tx) recover(ctx context.Context, e *workflow.Execution, asked Asked, e
 		}
 	}
 	_, err := tx.Exec(ctx, `
-		UPDATE callbackd.expectations SET state = $2, answered_at = clock_timestamp(), next_ask_at = NULL,
-			asked_count = asked_count + 1, last_asked_at = $3, ask_token = NULL, asking_until = NULL
-		WHERE workflow_execution_id = $1 AND state IN ('expected', 'overdue')`, e.ID, state, asked.At)
+		UPDATE callbackd.expectations SET state = $3, answered_at = clock_timestamp(), next_ask_at = NULL, `+setAsked+`
+		WHERE workflow_execution_id = $1 AND state IN ('expected', 'overdue')`, e.ID, asked.At, state)
 	if err == nil && f.Recovered && e.RetrievalState == workflow.Pending {
 		err = enqueue(tx, e)
 	}
@@ -170,8 +172,7 @@ func (tx *Tx) recover(ctx context.Context, e *workflow.Execution, asked Asked, e
 func (tx *Tx) askAgain(ctx context.Context, a *Ask, e *workflow.Execution, asked Asked, n int, delays workflow.Delays, f *Found) error {
 	if a.early {
 		_, err := tx.Exec(ctx, `
-			UPDATE callbackd.expectations SET asked_early = true, asked_count = asked_count + 1, last_asked_at = $2, ask_token = NULL, asking_until = NULL
-			WHERE workflow_execution_id = $1`, e.ID, asked.At)
+			UPDATE callbackd.expectations SET asked_early = true, `+setAsked+` WHERE workflow_execution_id = $1`, e.ID, asked.At)
 		return err
 	}
 	next := delays.Next(n+1, asked.At)
@@ -190,7 +191,7 @@ func (tx *Tx) askAgain(ctx context.Context, a *Ask, e *workflow.Execution, asked
 	}
 	_, err := tx.Exec(ctx, `
 		UPDATE callbackd.expectations SET state = CASE WHEN $4 THEN 'overdue' ELSE state END, next_ask_at = $3,
-			asked_since_deadline = asked_since_deadline + 1, asked_count = asked_count + 1, last_asked_at = $2, ask_token = NULL, asking_until = NULL
+			asked_since_deadline = asked_since_deadline + 1, `+setAsked+`
 		WHERE workflow_execution_id = $1`, e.ID, asked.At, zeronull.Timestamptz(next), f.Overdue)
 	if err != nil || !f.Overdue {
 		return err
