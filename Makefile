@@ -1,6 +1,6 @@
 # make demo    runs callbackd with a private Postgres and a Jumio stand-in
 # make test    all tests, with the race detector
-# make chaos   the chaos suite in full, about ten minutes: kills, outages, failovers under load
+# make chaos   the chaos suite in full, about fifteen minutes: kills, outages, failovers under load; erasures killed at every place
 # make fuzz    every fuzz target for 30 seconds each; FUZZTIME=10m for longer
 # make lint    golangci-lint, govulncheck, and actionlint for .github/workflows
 # make build   the static binary, bin/callbackd
@@ -51,12 +51,12 @@ demo:
 
 test:
 	@sh .ci/need.sh postgres compiler loadbalancers consumers browser
-	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	@sh .ci/test.sh
 
 # Its short version is part of test. More flags: make chaos CHAOS_FLAGS=-chaos.seed=42
 chaos:
 	@DATABASE_URL= sh .ci/need.sh postgres compiler
-	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^TestChaos' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
+	CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '^Test(Chaos|Erasure)' ./internal/processtest -chaos.full $(CHAOS_FLAGS)
 
 # Each test prints what it checked.
 deploy-test: $(KUSTOMIZE) $(KUBECTL_VALIDATE)

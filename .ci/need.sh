@@ -23,7 +23,7 @@ as_root() {
 apt_install() {
 	echo "installing with apt-get: $*" >&2
 	as_root apt-get update -q </dev/null >&2
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$@" </dev/null >&2
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -q -y "$@" </dev/null >&2
 }
 
 # Only the programs are wanted: Debian's package would also create a cluster

@@ -99,7 +99,7 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 	flags.DurationVar(&duration, "duration", 0, "of one run, in whole seconds (default 6s, short 2s)")
 	flags.IntVar(&stored, "stored", 0, "callbacks stored in the growth scenario, a power of ten of a million (default 10000000, short 1000000); 100000000 takes 50 GB")
 	flags.IntVar(&executions, "executions", 0, "workflow executions that the questions are asked of, at 7 KB each (default 5000000, short 1000000)")
-	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: receive, answer, growth, promotion, retrieval, images, start, queries")
+	flags.StringVar(&only, "only", "", "`regexp` of the scenarios to run: receive, answer, growth, promotion, retrieval, images, stores, start, queries, erasure, retention")
 	flags.StringVar(&s.out, "out", filepath.Join("bench", "results"), "`directory` for latest.json, latest.md and latest.svg; partial.* with -short or -only")
 	flags.StringVar(&s.serverLog, "server-log", os.DevNull, "`file` that the servers' log goes to")
 	if err := flags.Parse(args); err != nil {
@@ -141,8 +141,11 @@ var scenarios = []scenario{
 	{"promotion", (*bench).promotion},
 	{"retrieval", (*bench).retrieval},
 	{"images", (*bench).images},
+	{"stores", (*bench).stores},
 	{"start", (*bench).start},
 	{"queries", (*bench).queries},
+	{"erasure", (*bench).erasure},
+	{"retention", (*bench).retention},
 }
 
 // runAll runs the selected scenarios, and reports.

@@ -67,7 +67,10 @@ func (b *bench) queries(ctx context.Context) error {
 			if err := b.populate(ctx, dsn, p); err != nil {
 				return err
 			}
-			return b.askAll(ctx, dsn, p, list)
+			if err := b.askAll(ctx, dsn, p, list); err != nil {
+				return err
+			}
+			return b.plan(ctx, dsn, executions)
 		})
 		if err != nil {
 			return err

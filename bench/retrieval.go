@@ -39,6 +39,8 @@ type retrieved struct {
 	table  string  // where it stores images
 	rate   float64 // workflows a second
 	memory float64 // MiB at the peak; 0 where unknown
+	// wal and size are the bytes of WAL and of the database that one workflow took.
+	wal, size float64
 }
 
 // retrieval compares callbackd's with the bare loop, interleaved. Both have the
@@ -130,15 +132,24 @@ func newJourneys(ctx context.Context, sandbox *server, n int, callbackURL string
 	return journeys, nil
 }
 
-// retrieveWithCallbackd counts from just before the sandbox sends the first
+// retrieveWithCallbackd is retrieveWith with callbackd's defaults.
+func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn string, workflows int) (retrieved, error) {
+	return b.retrieveWith(ctx, sandbox, dsn, workflows)
+}
+
+// retrieveWith counts from just before the sandbox sends the first
 // callback until the last workflow execution is retrieved.
-func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn string, workflows int) (r retrieved, err error) {
-	s, err := b.startCallbackd(ctx, dsn, workerSettings("http://"+sandbox.address)...)
+func (b *bench) retrieveWith(ctx context.Context, sandbox *server, dsn string, workflows int, env ...string) (r retrieved, err error) {
+	s, err := b.startCallbackd(ctx, dsn, append(workerSettings("http://"+sandbox.address), env...)...)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	if err := awaitPartitions(ctx, dsn); err != nil {
+		return r, err
+	}
+	wal, size, err := written(ctx, dsn)
+	if err != nil {
 		return r, err
 	}
 	began := time.Now()
@@ -161,7 +172,9 @@ func (b *bench) retrieveWithCallbackd(ctx context.Context, sandbox *server, dsn 
 	if err != nil {
 		return r, err
 	}
-	return retrieved{"jumio.images", float64(workflows) / last.Sub(began).Seconds(), peakMemory(s.cmd.Process.Pid)}, nil
+	walAfter, sizeAfter, err := written(ctx, dsn)
+	n := float64(workflows)
+	return retrieved{"jumio.images", n / last.Sub(began).Seconds(), peakMemory(s.cmd.Process.Pid), (walAfter - wal) / n, (sizeAfter - size) / n}, err
 }
 
 // awaitPartitions waits until a fresh database has its partitions, which is not a

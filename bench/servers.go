@@ -164,7 +164,7 @@ func (b *bench) startCallbackd(ctx context.Context, dsn string, env ...string) (
 			"CALLBACKD_CALLBACK_PATH=" + callbackPath,
 			"CALLBACKD_ALLOWED_CIDRS=127.0.0.0/8",
 			"CALLBACKD_JUMIO_HOSTS=none", // no DNS
-			"CALLBACKD_SHUTDOWN_TIMEOUT=2s",
+			"CALLBACKD_SHUTDOWN_TIMEOUT=10s",
 		}, env...)
 		return cmd
 	})

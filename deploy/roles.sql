@@ -11,17 +11,18 @@
 SET client_min_messages = warning;
 
 SELECT format('CREATE ROLE %I', name)
-FROM unnest(ARRAY['callbackd_receiver', 'jumio_reader', 'jumio_consumer', 'jumio_starter', 'callbackd_owner', 'callbackd_worker', 'callbackd_receive', 'results']) AS name
+FROM unnest(ARRAY['callbackd_receiver', 'jumio_reader', 'jumio_results', 'jumio_summary', 'jumio_consumer', 'jumio_starter',
+    'jumio_eraser', 'jumio_relationships', 'callbackd_owner', 'callbackd_worker', 'callbackd_receive', 'results']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 
--- The roles that hold the rights: callbackd_receiver, jumio_reader, jumio_consumer and
--- jumio_starter. `callbackd migrate up` grants them what they need; where they do not exist, it
--- makes them, which takes CREATEROLE.
+-- The roles that hold the rights: callbackd_receiver and those that begin with jumio_.
+-- `callbackd migrate up` grants them what they need; where they do not exist, it makes
+-- them, which takes CREATEROLE.
 
 -- Owns the schema: runs the migrations, nothing else.
 ALTER ROLE callbackd_owner LOGIN;
 
--- Instances with workers, and the commands refetch and rejected. Inherits the
+-- Instances with workers, and the operators' commands. Inherits the
 -- owner's rights on the tables.
 ALTER ROLE callbackd_worker LOGIN;
 GRANT callbackd_owner TO callbackd_worker;
@@ -31,7 +32,9 @@ GRANT callbackd_owner TO callbackd_worker;
 ALTER ROLE callbackd_receive LOGIN CONNECTION LIMIT 60;
 GRANT callbackd_receiver TO callbackd_receive;
 
--- One login role for each service that reads the results.
+-- One login role for each service that reads the results. Most need no images and no
+-- verbatim texts: grant these jumio_results in place of jumio_reader, or jumio_summary,
+-- which reads nothing of the person or the document (docs/data-protection.md).
 ALTER ROLE results LOGIN CONNECTION LIMIT 10;
 GRANT jumio_reader, jumio_consumer TO results;
 
@@ -40,7 +43,8 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'callbackd') \gexec
 
 -- Only the owner, and the worker with it, may fill the disk with temporary tables.
 REVOKE CONNECT, TEMPORARY ON DATABASE callbackd FROM PUBLIC;
-GRANT CONNECT ON DATABASE callbackd TO callbackd_owner, callbackd_receiver, jumio_reader, jumio_consumer, jumio_starter;
+GRANT CONNECT ON DATABASE callbackd TO callbackd_owner, callbackd_receiver, jumio_reader, jumio_results, jumio_summary,
+    jumio_consumer, jumio_starter, jumio_eraser, jumio_relationships;
 
 -- Defaults for readers that have gone astray. A hostile one sets them anew: they
 -- bind nobody who does not want it. callbackd sets its own.

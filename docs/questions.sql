@@ -128,6 +128,53 @@ WHERE first_callback_at IS NOT NULL AND (first_callback_at, workflow_execution_i
 ORDER BY first_callback_at DESC, workflow_execution_id DESC
 LIMIT 100;
 
+-- name: started_newest_first
+-- question: What was started lately, and which stage is it in?
+-- kind: page
+-- parameters: expected_at, workflow_execution_id
+SELECT e.*, v.stage
+FROM jumio.expectations AS e
+JOIN jumio.verifications AS v ON v.workflow_execution_id = e.workflow_execution_id
+WHERE (e.expected_at, e.workflow_execution_id) < ($1, $2)
+ORDER BY e.expected_at DESC, e.workflow_execution_id DESC
+LIMIT 100;
+
+-- name: started_for_account
+-- question: What was started for an account, and what has become of it?
+-- kind: key
+-- parameters: account_id
+SELECT e.*, v.stage
+FROM jumio.verifications AS v
+JOIN jumio.expectations AS e ON e.workflow_execution_id = v.workflow_execution_id
+WHERE v.account_id = $1
+ORDER BY e.expected_at DESC;
+
+-- name: past_deadline
+-- question: What has had no final callback by its deadline, so that Jumio is asked?
+-- kind: page
+-- parameters: expected_at, workflow_execution_id
+SELECT * FROM jumio.expectations
+WHERE state = 'expected' AND deadline_at < now() AND (expected_at, workflow_execution_id) > ($1, $2)
+ORDER BY expected_at, workflow_execution_id
+LIMIT 100;
+
+-- name: overdue_newest_first
+-- question: What is overdue, because Jumio never said how it ended?
+-- kind: page
+-- parameters: expected_at, workflow_execution_id
+SELECT * FROM jumio.expectations
+WHERE state = 'overdue' AND (expected_at, workflow_execution_id) < ($1, $2)
+ORDER BY expected_at DESC, workflow_execution_id DESC
+LIMIT 100;
+
+-- name: answered_in_an_hour
+-- question: What share of what ended in the hour from a time on did callbacks tell, and not Jumio when asked?
+-- kind: key
+-- parameters: answered_at
+SELECT count(*) AS ended, count(*) FILTER (WHERE state = 'answered') AS answered, avg((state = 'answered')::int) AS share
+FROM jumio.expectations
+WHERE answered_at >= $1 AND answered_at < $1 + interval '1 hour';
+
 -- name: events_after
 -- question: What has happened since an event?
 -- kind: page

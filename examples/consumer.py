@@ -10,8 +10,8 @@ import time
 import psycopg
 
 TABLE = """CREATE TABLE IF NOT EXISTS decided_users (
-    event_id bigint, user_reference text, decision_type text)"""
-EVENTS = """SELECT event_id, type, user_reference, decision_type FROM jumio.events
+    event_id bigint, workflow_execution_id text, user_reference text, decision_type text)"""
+EVENTS = """SELECT event_id, type, workflow_execution_id, user_reference, decision_type FROM jumio.events
     WHERE event_id > (SELECT last_event_id FROM jumio.consumers WHERE consumer = 'consumer-py')
     ORDER BY event_id LIMIT 1000"""
 
@@ -22,9 +22,11 @@ def handle(conn):
         # The lock keeps other instances from the same events. 0 moves a consumer nowhere.
         conn.execute("SELECT jumio.handled('consumer-py', 0)")
         events = conn.execute(EVENTS).fetchall()
-        for event_id, kind, user, decision in events:
+        for event_id, kind, execution, user, decision in events:
             if kind == "details_retrieved":
-                conn.execute("INSERT INTO decided_users VALUES (%s, %s, %s)", (event_id, user, decision))
+                conn.execute("INSERT INTO decided_users VALUES (%s, %s, %s, %s)", (event_id, execution, user, decision))
+            elif kind == "erased":  # the person is to be forgotten here, too
+                conn.execute("DELETE FROM decided_users WHERE workflow_execution_id = %s", (execution,))
         if events:
             conn.execute("SELECT jumio.handled('consumer-py', %s)", (events[-1][0],))
         return len(events)

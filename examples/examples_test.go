@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"callbackd/internal/store/results"
 	"callbackd/internal/store/storetest"
 )
 
@@ -75,7 +76,9 @@ func goCommand(t *testing.T) []string {
 	t.Helper()
 	look(t, "consumer-go/main.go")
 	program := filepath.Join(t.TempDir(), "consumer-go")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./consumer-go").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./consumer-go")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build consumer-go: %v: %s", err, out)
 	}
 	return []string{program}
@@ -194,7 +197,7 @@ func (p *consumer) kill() {
 }
 
 // addEvents adds events until the function that it returns is called. Every second one is
-// for the consumers.
+// for the consumers; a tenth of the workflow executions is erased at once.
 func (r *rig) addEvents() (stop func()) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	ended := make(chan error, 1)
@@ -223,8 +226,25 @@ func (r *rig) add(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if n%10 == 0 {
+			err = r.erase(context.WithoutCancel(ctx), id)
+		}
+		if err != nil {
+			return err
+		}
 		r.owner.Announce([]string{id})
 	}
+}
+
+// erase leaves of a workflow execution the event erased, as an erasure does.
+func (r *rig) erase(ctx context.Context, id string) error {
+	return r.owner.InTx(ctx, "erase", func(tx *results.Tx) error {
+		_, err := tx.Exec(ctx, `DELETE FROM callbackd.events WHERE workflow_execution_id = $1`, id)
+		if err == nil {
+			_, err = tx.Exec(ctx, `SELECT callbackd.add_events('{erased}', ARRAY[$1])`, id)
+		}
+		return err
+	})
 }
 
 // place is the last event that the consumer has handled; 0 if there is none.
@@ -288,5 +308,8 @@ func (r *rig) wantOnce() {
 	events, missed, repeated := rows[0][0].(int64), rows[0][1].(int64), rows[0][2].(int64)
 	if events == 0 || missed > 0 || repeated > 0 {
 		r.t.Errorf("of %d events, %s missed %d and handled %d more than once", events, r.consumer, missed, repeated)
+	}
+	if n := storetest.Scalar[int](r.t, r.owner, `SELECT count(*) FROM `+r.role+`.decided_users JOIN jumio.events AS e USING (workflow_execution_id) WHERE e.type = 'erased'`); n > 0 {
+		r.t.Errorf("%s keeps %d of those who are erased", r.consumer, n)
 	}
 }

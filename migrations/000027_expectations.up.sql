@@ -128,9 +128,10 @@ BEGIN
         expected_at = coalesce(e.expected_at, excluded.expected_at), token_lifetime = coalesce(e.token_lifetime, excluded.token_lifetime),
         account_id = coalesce(e.account_id, excluded.account_id), data_center = coalesce(e.data_center, excluded.data_center),
         user_reference = coalesce(e.user_reference, excluded.user_reference), definition_key = coalesce(e.definition_key, excluded.definition_key),
-        state = CASE WHEN e.expected_at IS NULL THEN excluded.state ELSE e.state END,
+        -- One that nobody had announced has perhaps ended since it was last looked at.
+        state = CASE WHEN e.expected_at IS NULL AND excluded.state = 'answered' THEN 'answered' ELSE e.state END,
         next_ask_at = CASE WHEN e.expected_at IS NULL AND excluded.state = 'answered' THEN NULL ELSE e.next_ask_at END,
-        answered_at = coalesce(e.answered_at, excluded.answered_at);
+        answered_at = CASE WHEN e.expected_at IS NULL THEN excluded.answered_at ELSE e.answered_at END;
 END
 $$;
 COMMENT ON FUNCTION jumio.expect(text, text, text, text, text, interval) IS 'Says that a verification has been started, so that it is missed if its callback does not come. Call it in the transaction that stores your own row, before the link leaves; commit soon, since until then its callbacks wait. Repeatable.';

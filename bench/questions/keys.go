@@ -38,7 +38,7 @@ func (k Keys) Check(list []Question) error {
 
 const selectKeys = `
 SELECT w.workflow_execution_id, w.account_id, w.user_reference, w.user_reference_unsigned, w.customer_internal_reference,
-    w.decision_type, w.details_retrieved_at, w.first_callback_at, w.last_callback_at,
+    w.decision_type, w.details_retrieved_at, w.first_callback_at, w.last_callback_at, w.expected_at, q.answered_at,
     callbackd.stage(w.erased_at, w.details_id, w.retrieval_state, w.overdue_at, w.status) AS stage,
     x.document_number, x.issuing_country,
     (SELECT c.callback_id::text FROM callbackd.callbacks AS c WHERE c.workflow_execution_id = w.workflow_execution_id LIMIT 1) AS callback_id,
@@ -46,6 +46,7 @@ SELECT w.workflow_execution_id, w.account_id, w.user_reference, w.user_reference
     (SELECT e.event_id FROM callbackd.events AS e WHERE e.workflow_execution_id = w.workflow_execution_id LIMIT 1) AS event_id
 FROM callbackd.workflow_executions AS w
 LEFT JOIN callbackd.extracted_documents AS x ON x.workflow_execution_id = w.workflow_execution_id AND x.details_id = w.details_id
+LEFT JOIN callbackd.expectations AS q ON q.workflow_execution_id = w.workflow_execution_id
 WHERE w.workflow_execution_id = $1`
 
 // Keys returns those of random workflow executions that have a rejected callback, so that

@@ -116,7 +116,7 @@ func (n node) scanned() (list []string) {
 // may be read whole.
 func Growing(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	rows, _ := conn.Query(ctx, `SELECT relname FROM pg_class WHERE relnamespace = 'callbackd'::regnamespace AND relkind = 'r'
-		AND (relispartition OR relname = 'workflow_executions') AND reltuples > 0`) // its error is that of reading the rows
+		AND (relispartition OR relname IN ('workflow_executions', 'extracted_documents', 'expectations')) AND reltuples > 0`) // its error is that of reading the rows
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("list the growing tables: %w", err)

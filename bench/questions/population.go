@@ -47,15 +47,25 @@ func (p Population) MakePartitions(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// execution is a workflow execution. Of a hundred, 70 are PASSED, 15 REJECTED, 10 WARNING,
-// 2 failed, 2 expired and 1 in review.
+// execution is a workflow execution, which has been expected. Of a hundred, 70 are PASSED,
+// 15 REJECTED, 10 WARNING, 2 failed and 2 expired; of 1 the end never became known. The
+// last callback of one of the PASSED got lost.
 type execution struct {
 	n                 int
 	id, account       string
 	reference         string
+	startedAt         time.Time
 	at                time.Time // of the first callback
-	processedAt       time.Time // of the second, and last, one
+	processedAt       time.Time // of the second, and last, one, or when Jumio was asked
 	detailsAt         time.Time
+	callbacks         int // how many of the two came
+	deadlineAt        time.Time
+	expectation       string // its state
+	asked             int    // how often
+	lastAskedAt       any    // time or NULL, like the next three
+	nextAskAt         any
+	overdueAt         any
+	answeredAt        any
 	detailsID         uuid.UUID
 	status, state     string
 	decision          any // text or NULL, like the next two
@@ -64,6 +74,15 @@ type execution struct {
 	documentNumber    string
 	hasDetails        bool
 }
+
+// The default settings that deadlines are made of.
+const (
+	tokenLifetime   = 30 * time.Minute
+	sessionAndGrace = 20 * time.Minute
+)
+
+// askDelays are those of the default settings, from the deadline on.
+var askDelays = []time.Duration{0, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour}
 
 // rejectedEvery is how many workflow executions there are for each rejected callback. With
 // this number, those that have one are of every kind.
@@ -82,11 +101,15 @@ func (p Population) execution(n int) *execution {
 	}
 	e := &execution{
 		n: n, id: name("execution", n), account: name("account", person), reference: "person-" + strconv.Itoa(person),
-		at: at, processedAt: at.Add(time.Minute), detailsAt: at.Add(2 * time.Minute), idCard: name("card", n), selfie: name("selfie", n),
+		startedAt: at.Add(-5 * time.Minute), at: at, processedAt: at.Add(time.Minute),
+		callbacks: 2, deadlineAt: at.Add(sessionAndGrace), expectation: "answered", idCard: name("card", n), selfie: name("selfie", n),
 		documentNumber: "D" + strconv.Itoa(person), status: "PROCESSED", state: "retrieved", hasDetails: true,
 	}
-	e.detailsID = idAt(e.detailsAt, "details", n)
 	switch outcome := n * 19 % 100; {
+	case outcome == 0:
+		e.decision = "PASSED"
+		e.callbacks, e.expectation, e.processedAt = 1, "recovered", e.deadlineAt
+		e.asked, e.lastAskedAt = 1, e.deadlineAt
 	case outcome < 70:
 		e.decision = "PASSED"
 	case outcome < 85:
@@ -99,8 +122,33 @@ func (p Population) execution(n int) *execution {
 		e.status, e.state, e.hasDetails = "SESSION_EXPIRED", "not_required", false
 	default:
 		e.status, e.state, e.hasDetails = "ACQUIRED", "awaiting", false
+		e.deadlineAt = e.processedAt.Add(sessionAndGrace)
+		if n%200 > 100 { // nobody has opened every second one
+			e.status, e.callbacks, e.deadlineAt = "", 0, e.startedAt.Add(tokenLifetime+sessionAndGrace)
+		}
+		e.wait(p.Now)
 	}
+	if e.state != "awaiting" {
+		e.answeredAt = e.processedAt
+	}
+	e.detailsAt = e.processedAt.Add(time.Minute)
+	e.detailsID = idAt(e.detailsAt, "details", n)
 	return e
+}
+
+// wait makes it one of which Jumio, when it is asked, knows no end.
+func (e *execution) wait(now time.Time) {
+	e.expectation = "expected"
+	at := e.deadlineAt
+	for _, delay := range askDelays {
+		if at = at.Add(delay); at.After(now) {
+			e.nextAskAt = at
+			return
+		}
+		e.asked++
+		e.lastAskedAt = at
+	}
+	e.expectation, e.overdueAt = "overdue", at
 }
 
 // digest is what is random about a thing.
@@ -176,8 +224,12 @@ var tables = []table{
 		"workflow_execution_id", "account_id", "definition_key", "status", "user_reference", "user_reference_unsigned",
 		"customer_internal_reference", "callback_count", "first_callback_at", "last_callback_at", "retrieval_state", "retrieval_generation",
 		"retrieval_attempts", "retrieved_at", "details_retrieved_at", "data_center", "details_id", "created_at", "started_at", "completed_at",
-		"decision_type", "decision_source", "reason_capability", "reason_type", "reason_label", "image_count",
+		"decision_type", "decision_source", "reason_capability", "reason_type", "reason_label", "image_count", "expected_at", "overdue_at",
 	}, executionRows},
+	{"expectations", []string{
+		"workflow_execution_id", "account_id", "data_center", "user_reference", "definition_key", "expected_at", "token_lifetime", "deadline_at",
+		"state", "asked_count", "asked_since_deadline", "last_asked_at", "next_ask_at", "answered_at",
+	}, expectationRows},
 	{"details", []string{"details_id", "workflow_execution_id", "generation", "details", "body"}, withDetails(detailsRows)},
 	{"credentials", []string{"details_id", "position", "credential_id", "category", "classifiers"}, withDetails(credentialRows)},
 	{"capabilities", []string{
@@ -205,18 +257,31 @@ var tables = []table{
 
 func executionRows(e *execution) [][]any {
 	row := []any{
-		e.id, e.account, "10", e.status, e.reference, e.reference, nil, 2, e.at, e.processedAt, e.state, 1,
+		e.id, e.account, "10", e.status, e.reference, e.reference, nil, e.callbacks, e.at, e.processedAt, e.state, 1,
 		1, nil, nil, "emea-1", nil, nil, nil, nil,
-		e.decision, nil, e.capability, nil, e.label, 0,
+		e.decision, nil, e.capability, nil, e.label, 0, e.startedAt, e.overdueAt,
+	}
+	switch e.callbacks {
+	case 0:
+		row[3], row[8], row[9] = nil, nil, nil
+	case 1:
+		row[9] = e.at
 	}
 	if e.hasDetails {
 		row[6], row[13], row[14], row[16], row[21], row[25] = "case-"+strconv.Itoa(e.n), e.detailsAt, e.detailsAt, e.detailsID, "capabilities", 3
-		row[17], row[18], row[19] = e.at.Add(-5*time.Minute), e.at.Add(-4*time.Minute), e.processedAt
+		row[17], row[18], row[19] = e.startedAt, e.startedAt.Add(time.Minute), e.at.Add(time.Minute)
 	}
 	if e.capability != nil {
 		row[23] = e.decision
 	}
 	return [][]any{row}
+}
+
+func expectationRows(e *execution) [][]any {
+	return [][]any{{
+		e.id, e.account, "emea-1", e.reference, "10", e.startedAt, tokenLifetime, e.deadlineAt,
+		e.expectation, e.asked, e.asked, e.lastAskedAt, e.nextAskAt, e.answeredAt,
+	}}
 }
 
 // detailsRows has less than Jumio sends, for the disk's sake.
@@ -278,7 +343,13 @@ func eventRows(e *execution) [][]any {
 	row := func(n int64, kind, state string, decision, changed any) []any {
 		return []any{id + n, e.at, kind, e.id, e.account, e.reference, state, decision, changed}
 	}
-	rows := [][]any{row(0, "callback_received", "awaiting", nil, nil), row(1, "callback_received", "pending", nil, nil)}
+	rows := [][]any{row(0, "callback_received", "awaiting", nil, nil), row(1, "callback_received", "pending", nil, nil)}[:e.callbacks]
+	if e.expectation == "recovered" {
+		rows = append(rows, row(1, "missed_callback_recovered", "pending", nil, nil))
+	}
+	if e.overdueAt != nil {
+		rows = append(rows, row(2, "overdue", e.state, nil, nil))
+	}
 	if e.hasDetails {
 		rows = append(rows, row(2, "retrieved", e.state, e.decision, true))
 	}
@@ -292,7 +363,7 @@ func callbackRows(e *execution) [][]any {
 			"10", e.account, e.reference, []byte(`{"workflowExecution":{}}`),
 		}
 	}
-	return [][]any{row(e.at, "ACQUISITION_STARTED"), row(e.processedAt, e.status)}
+	return [][]any{row(e.at, "ACQUISITION_STARTED"), row(e.processedAt, e.status)}[:e.callbacks]
 }
 
 func rejectedRows(e *execution) [][]any {

@@ -117,11 +117,12 @@ func TestPopulation(t *testing.T) {
 	if got, want := p.firstMonth(), time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC); !got.Equal(want) {
 		t.Errorf("first month %s, want %s", got, want)
 	}
-	decisions, months, persons := map[any]int{}, map[time.Month]int{}, map[string]int{}
+	decisions, expectations, months, persons := map[any]int{}, map[string]int{}, map[time.Month]int{}, map[string]int{}
 	last := int64(0)
 	for n := 1; n <= p.Executions; n++ {
 		e := p.execution(n)
 		decisions[e.decision]++
+		expectations[e.expectation]++
 		months[e.at.Month()]++
 		persons[e.reference]++
 		if us := e.at.UnixMicro(); us < last+8 {
@@ -129,11 +130,15 @@ func TestPopulation(t *testing.T) {
 		} else {
 			last = us
 		}
-		if e.at.After(p.Now) {
+		if e.at.After(p.Now) || e.expectation == "expected" && e.deadlineAt.After(p.Now) {
 			t.Fatalf("number %d comes at %s", n, e.at)
 		}
 	}
 	if diff := cmp.Diff(map[any]int{"PASSED": 7000, "REJECTED": 1500, "WARNING": 1000, nil: 500}, decisions); diff != "" {
+		t.Error(diff)
+	}
+	// Jumio is asked about the same one for nearly two days, of three months.
+	if diff := cmp.Diff(map[string]int{"answered": 9800, "recovered": 100, "expected": 1, "overdue": 99}, expectations); diff != "" {
 		t.Error(diff)
 	}
 	if len(months) != 4 || months[time.November] < 2000 || months[time.February] < 2000 {

@@ -37,7 +37,7 @@ func Indexes(ctx context.Context, conn *pgx.Conn) ([]Index, error) {
 		JOIN pg_class AS t ON t.oid = i.indrelid
 		LEFT JOIN pg_constraint AS k ON k.conindid = x.oid AND k.conrelid = t.oid
 		WHERE t.relnamespace = 'callbackd'::regnamespace AND t.relkind = 'r' AND NOT i.indisprimary
-			AND (t.relispartition OR t.relname = 'workflow_executions')
+			AND (t.relispartition OR t.relname IN ('workflow_executions', 'extracted_documents', 'expectations'))
 		ORDER BY t.relname, x.relname`) // its error is that of reading the rows
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[Index])
 	if err != nil {

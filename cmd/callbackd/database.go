@@ -7,6 +7,7 @@ import (
 
 	"callbackd/internal/config"
 	"callbackd/internal/store"
+	"callbackd/internal/tombstone"
 )
 
 // withDatabase opens the database for a command that needs nothing else.
@@ -15,8 +16,12 @@ func withDatabase(c *cobra.Command, p *process, do func(*store.DB) error) error 
 	if err != nil {
 		return err
 	}
+	key, err := config.Lookup(p.environ, "CALLBACKD_ERASURE_KEY")
+	if err != nil {
+		return err
+	}
 	db, err := store.Open(c.Context(), store.Options{
-		DSN: dsn, Log: zap.NewNop(), Metrics: store.NewMetrics(prometheus.NewRegistry()),
+		DSN: dsn, ErasureKey: tombstone.NewKey(key), Log: zap.NewNop(), Metrics: store.NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
 		return err

@@ -13,7 +13,8 @@ const demoHelp = `Shows callbackd at work, in one process: Postgres, a Jumio sta
 sandbox) and callbackd serve. Twenty verifications of invented people are started
 over Jumio's API, expected, received, retrieved and shown. Some of them are made
 difficult; the callbacks of two are lost, and callbackd finds out by asking. One
-forged callback is rejected. Then it stays up to be looked into, until Ctrl-C.
+forged callback is rejected, and one person is erased, at the stand-in too. Then
+it stays up to be looked into, until Ctrl-C.
 
 Postgres is a private cluster, made with the PostgreSQL programs of this machine
 and removed at the end in any case. With DATABASE_URL (or DATABASE_URL_FILE) set,

@@ -72,6 +72,8 @@ func TestDemoOnce(t *testing.T) {
 		"user-1008  liveness DIGITAL_COPY",
 		"FACE of user-1001, image/jpeg, 480 x 640, ",
 		"... intact\n",
+		"\nErased, as user-1003 has asked for (the receipt is in jumio.erasures):\n  done after ", "; first at Jumio, which answered 200\n  deleted: ",
+		"\n  left in the views: 0 rows, beside the id with the stage and event erased\n",
 	} {
 		if !strings.Contains(got.Stdout, line) {
 			t.Errorf("%q is missing in:\n%s", line, got.Stdout)
@@ -107,6 +109,26 @@ func demoLeftovers(t *testing.T) []string {
 		all = append(all, found...)
 	}
 	return all
+}
+
+// TestDemoErases: nobody else is touched; with the same key the demo may run again.
+func TestDemoErases(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dsn := storetest.NewDatabase(t)
+	for seed := range uint64(2) {
+		d := shortDemo(dsn, io.Discard, demo.Journey{Kind: "passed-id-card"}, demo.Journey{Kind: "passed-passport", Erased: true})
+		d.Seed = seed + 7
+		if err := demo.Run(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := storetest.Query(t, storetest.Open(t, dsn), `SELECT v.stage, v.account_id IS NULL, v.image_count, (SELECT string_agg(e.type, ' ' ORDER BY e.event_id)
+		FROM jumio.events AS e WHERE e.workflow_execution_id = v.workflow_execution_id AND e.type IN ('retrieved', 'erased'))
+		FROM jumio.verifications AS v ORDER BY v.stage`)
+	kept, erased := []any{"decided", false, int32(4), "retrieved"}, []any{"erased", true, int32(0), "erased"}
+	if diff := cmp.Diff([][]any{kept, kept, erased, erased}, rows); diff != "" {
+		t.Errorf("verifications (-want +got):\n%s", diff)
+	}
 }
 
 // TestDemoAgain: with the same seed Jumio would start the same workflow executions

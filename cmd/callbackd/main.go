@@ -141,6 +141,7 @@ func newRootCommand(p *process) *cobra.Command {
 	addGroup(root, "To deploy callbackd:", newServeCommand(p), newMigrateCommand(p), newConfigCommand(p), newHealthcheckCommand(p))
 	addGroup(root, "To start verifications:", newVerificationCommand(p))
 	addGroup(root, "To operate it:", newRefetchCommand(p), newRejectedCommand(p), newEventsCommand(p), newReprojectCommand(p), newJumioHealthCommand(p))
+	addGroup(root, "To protect personal data:", newErasureCommand(p), newRetentionCommand(p), newImageCommand(p))
 	addGroup(root, "To develop against it:", newDemoCommand(p), newSandboxCommand(p), newSignCommand(p))
 	addGroup(root, "To learn more:", newVersionCommand(p))
 	root.SetHelpCommandGroupID("To learn more:")

@@ -118,7 +118,7 @@ func TestHelpGroups(t *testing.T) {
 			groups = append(groups, line)
 		}
 	}
-	want := []string{"Usage:", "To deploy callbackd:", "To start verifications:", "To operate it:", "To develop against it:", "To learn more:", "Flags:"}
+	want := []string{"Usage:", "To deploy callbackd:", "To start verifications:", "To operate it:", "To protect personal data:", "To develop against it:", "To learn more:", "Flags:"}
 	if diff := cmp.Diff(want, groups); diff != "" {
 		t.Errorf("groups: %s", diff)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,8 +103,11 @@ func readAnswer(p *process, name string) (*jumio.Creation, error) {
 		return nil, err
 	}
 	created, err := jumio.ParseCreation(content)
+	if e, ok := errors.AsType[*jumio.Error](err); ok {
+		err = e.Err // its code and endpoint would tell of a request
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the answer in %s: %w", name, err)
+		return nil, fmt.Errorf("%s is not an answer that create printed: %w", name, err)
 	}
 	return created, nil
 }

@@ -107,7 +107,7 @@ func (f *createFlags) prepare(c *cobra.Command, p *process) (*start, error) {
 	s.cfg, settingsErr = config.Jumio(p.environ, true, "DATABASE_URL", "CALLBACKD_USER_REFERENCE_KEY", "CALLBACKD_PUBLIC_CALLBACK_URL", "CALLBACKD_RETRIEVAL_RPS")
 	problems := s.fillIn(f.dataCenter, p.environ)
 	problems = append(problems, s.initiation.Problems()...)
-	if f.accountID != "" && !callback.ValidID(f.accountID) {
+	if c.Flags().Changed("account-id") && !callback.ValidID(f.accountID) {
 		problems = append(problems, fmt.Sprintf("--account-id: %q is not an account id", f.accountID))
 	}
 	if len(problems) > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"callbackd/internal/jumio"
 	"callbackd/internal/reconciler"
 	"callbackd/internal/store"
+	"callbackd/internal/store/results"
 )
 
 const fetchHelp = `Asks Jumio now for the status of a verification, which callbackd may never have heard of,
@@ -66,17 +68,17 @@ func checkPlace(at jumio.Workflow) error {
 }
 
 func fetchOne(ctx context.Context, p *process, db *store.DB, client *jumio.Client, cfg *config.Config, at jumio.Workflow) error {
-	fetched, err := reconciler.Fetch(ctx, db, client, cfg.RetrievalDelays, at, cfg.DataCenter)
+	status, err := reconciler.Fetch(ctx, db, client, cfg.RetrievalDelays, at, cfg.DataCenter)
 	if e, ok := errors.AsType[*jumio.Error](err); ok && e.Code == jumio.CodeNotFound {
 		return errors.New("no such workflow execution at Jumio where it was asked; --data-center and --account-id say where else to ask")
+	}
+	if errors.Is(err, results.ErrErased) {
+		return errors.New("it is erased")
 	}
 	if err != nil {
 		return err
 	}
-	text := fetched.Status
-	if fetched.TakenIn {
-		text += "  taken in"
-	}
-	_, err = fmt.Fprintln(p.stdout, text)
+	quoted := strconv.Quote(status) // it may be any text
+	_, err = fmt.Fprintln(p.stdout, quoted[1:len(quoted)-1])
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -44,7 +45,12 @@ func (f *createFlags) add(c *cobra.Command) {
 	flags.BoolVar(&f.web, "web", false, "print only web.href, the link for the person")
 	flags.BoolVar(&f.sdk, "sdk", false, "print only sdk.token")
 
-	flags.Int64Var(&f.key, "key", 0, "key of the workflow definition, such as 3 (required)")
+	flags.Func("key", "`KEY` of the workflow definition, such as 3 (required)", func(text string) (err error) {
+		if f.key, err = strconv.ParseInt(text, 10, 64); err != nil {
+			return errors.New("want a whole number such as 3")
+		}
+		return nil
+	})
 	flags.Func("credential", "`CATEGORY[:COUNTRY,...[:TYPE,...]]` of a credential to ask for, such as ID:AUT,DEU:PASSPORT or FACEMAP::JUMIO_STANDARD; can be repeated (default: the definition's own)", f.addCredential)
 	for i, t := range textFlags {
 		flags.StringVar(&f.texts[i], t.flag, "", t.usage)

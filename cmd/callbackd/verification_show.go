@@ -1,27 +1,30 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/store"
 	"callbackd/internal/store/results"
 )
 
 const showHelp = `Shows all that is known of one verification, or of all of an account or of a
-person, in the order of time, and in plain words what it waits for now. A user
-reference is found with our signature and without.
+person: a line for each thing that happened, in the order of time, and at the end in
+plain words what each waits for now. A user reference is found with our signature and
+without.
 
 Exits 1 if nothing is known, and says what that can mean.
 
-Needs DATABASE_URL.`
+Needs DATABASE_URL with a worker's role.`
 
 // nothingKnown is what it can mean that callbackd knows nothing.
 const nothingKnown = `callbackd knows nothing of %s. That can mean one of five things:
@@ -43,7 +46,7 @@ func newShowCommand(p *process) *cobra.Command {
   callbackd verification show --user-reference customer-4711
   callbackd verification show --account-id 11111111-aaaa-bbbb-cccc-dddddddddddd --json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			by, value, err := storyKey(args, account, reference)
+			by, value, err := storyKey(c, args, account, reference)
 			if err != nil {
 				return wrongUsage(c, err)
 			}
@@ -56,16 +59,10 @@ func newShowCommand(p *process) *cobra.Command {
 					_, _ = fmt.Fprintf(p.stderr, nothingKnown, describeKey(by))
 					return errors.New("nothing is known")
 				}
-				write := writeStory
 				if asJSON {
-					write = writeStoryJSON
+					return writeStoriesJSON(p.stdout, stories)
 				}
-				for _, story := range stories {
-					if err := write(p.stdout, story, time.Now()); err != nil {
-						return err
-					}
-				}
-				return nil
+				return writeStories(p.stdout, stories, time.Now())
 			})
 		},
 	}
@@ -76,21 +73,31 @@ func newShowCommand(p *process) *cobra.Command {
 }
 
 // storyKey wants one of the three.
-func storyKey(args []string, account, reference string) (by results.StoryKey, value string, err error) {
-	named := 0
-	for _, k := range []struct {
-		by    results.StoryKey
-		value string
-	}{{results.ByWorkflowExecution, strings.Join(args, "")}, {results.ByAccount, account}, {results.ByUserReference, reference}} {
-		if k.value != "" {
-			by, value = k.by, k.value
+func storyKey(c *cobra.Command, args []string, account, reference string) (by results.StoryKey, value string, err error) {
+	named := len(args)
+	if named > 0 {
+		by, value = results.ByWorkflowExecution, args[0]
+	}
+	for _, f := range []struct {
+		flag, value string
+		by          results.StoryKey
+	}{{"account-id", account, results.ByAccount}, {"user-reference", reference, results.ByUserReference}} {
+		if c.Flags().Changed(f.flag) {
+			by, value = f.by, f.value
 			named++
 		}
 	}
-	if named != 1 {
-		return "", "", errors.New("name either a WORKFLOW_EXECUTION_ID, or --account-id, or --user-reference")
+	switch {
+	case named != 1:
+		err = errors.New("want one of WORKFLOW_EXECUTION_ID, --account-id and --user-reference")
+	case by == results.ByWorkflowExecution && !callback.ValidID(value):
+		err = fmt.Errorf("%q is not a workflow execution's id", value)
+	case by == results.ByAccount && !callback.ValidID(value):
+		err = fmt.Errorf("--account-id: %q is not an account id", value)
+	case value == "":
+		err = errors.New("--user-reference: it is empty")
 	}
-	return by, value, nil
+	return by, value, err
 }
 
 func describeKey(by results.StoryKey) string {
@@ -103,14 +110,31 @@ func describeKey(by results.StoryKey) string {
 	return "this verification"
 }
 
-// writeStory writes one line for each entry, and one for what is now.
-func writeStory(w io.Writer, s *results.Story, now time.Time) error {
-	for _, e := range s.Entries {
-		if err := writeEntry(w, e.At, s, describeEntry(e)); err != nil {
+// writeStories writes one line for each entry of all stories, in the order of time, and
+// one for what each is now.
+func writeStories(w io.Writer, stories []*results.Story, now time.Time) error {
+	type line struct {
+		results.StoryEntry
+		of *results.Story
+	}
+	var lines []line
+	for _, s := range stories {
+		for _, e := range s.Entries {
+			lines = append(lines, line{e, s})
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return a.At.Compare(b.At) })
+	for _, l := range lines {
+		if err := writeEntry(w, l.At, l.of, describeEntry(l.StoryEntry)); err != nil {
 			return err
 		}
 	}
-	return writeEntry(w, now, s, "now "+s.Stage+": "+waitsFor(s))
+	for _, s := range stories {
+		if err := writeEntry(w, now, s, "now "+s.Stage+": "+standing(s)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeEntry(w io.Writer, at time.Time, s *results.Story, text string) error {
@@ -123,14 +147,15 @@ var entryTexts = map[string]string{
 	"expected":                  "started, and expected",
 	"callback":                  "callback",
 	"callback_rejected":         "callback rejected",
-	"asked":                     "Jumio asked",
-	"images":                    "images stored, the last of",
-	"missed_callback_recovered": "no callback had come; Jumio was asked, and it has ended",
-	"details_retrieved":         "details and decision readable",
+	"asked":                     "Jumio last asked",
+	"retrieval_begun":           "retrieval begun",
+	"images":                    "images stored",
+	"missed_callback_recovered": "recovered: Jumio was asked, and says that it has ended; no callback had said so",
+	"details_retrieved":         "details and decision stored",
 	"retrieved":                 "retrieval done",
 	"retrieval_failed":          "retrieval failed",
 	"expired":                   "expired",
-	"overdue":                   "overdue: no final callback, and Jumio knows of no end",
+	"overdue":                   "overdue: no final callback has come, and Jumio knows of no end",
 	"erased":                    "erased",
 }
 
@@ -145,22 +170,14 @@ func describeEntry(e results.StoryEntry) string {
 	return text
 }
 
-// waitsFor says in plain words what a verification waits for, and since when.
-func waitsFor(s *results.Story) string {
-	since := func(at time.Time) string {
-		if at.IsZero() {
-			return ""
-		}
-		return " since " + at.UTC().Format(time.RFC3339)
-	}
+// standing says in plain words how a verification stands: what it waits for, and since
+// when, or how it has ended.
+func standing(s *results.Story) string {
 	asks := ""
 	if !s.NextAskAt.IsZero() {
 		asks = "; Jumio is asked at " + s.NextAskAt.UTC().Format(time.RFC3339)
 	}
-	failure := ""
-	if s.RetrievalError != "" {
-		failure = ", " + s.RetrievalError
-	}
+	asks += rejections(s)
 	begun := s.LastCallbackAt
 	if begun.IsZero() {
 		begun = s.ExpectedAt
@@ -172,36 +189,79 @@ func waitsFor(s *results.Story) string {
 		return "waits for the person to finish" + since(begun) + asks
 	case "in_review":
 		if s.RetrievalState == "pending" {
-			return fmt.Sprintf("waits for its details%s: %d attempts%s", since(s.PendingSince), s.RetrievalAttempts, failure)
+			return "waits for its details" + since(s.PendingSince) + attempts(s)
 		}
 		return "waits for Jumio's decision" + since(begun) + asks
 	case "decided":
-		text := s.DecisionType
-		if text == "" {
-			text = "without a decision"
-		}
-		if s.ReasonCapability != "" {
-			text += " because of " + s.ReasonCapability + " " + s.ReasonLabel
-		}
-		switch s.RetrievalState {
-		case "pending":
-			text += fmt.Sprintf("; waits for images%s: %d attempts%s", since(s.PendingSince), s.RetrievalAttempts, failure)
-		case "partial":
-			text += "; an image is unavailable" + failure
-		}
-		return text
+		return decision(s)
 	case "failed":
-		return "its details could not be retrieved" + failure + "; `callbackd refetch` tries again"
+		return "its details could not be retrieved" + attempts(s) + "; `callbackd refetch` tries again"
 	case "expired":
 		return "the person did not finish in time; start another one"
 	case "overdue":
-		return "waits for nothing: ask the person, and look at Jumio's portal; a callback that comes after all is taken in"
+		return "waits for nothing: ask the person, and look at Jumio's portal; a callback that comes after all is taken in" + rejections(s)
+	case results.StageUnknown:
+		if rejected := rejections(s); rejected != "" {
+			return "nothing but rejected callbacks, which anybody may have sent" + rejected + "; `callbackd verification fetch` asks Jumio"
+		}
+		return "its callbacks wait for a worker to take them in"
 	}
 	return "nothing is kept"
 }
 
-// writeStoryJSON writes one line.
-func writeStoryJSON(w io.Writer, s *results.Story, _ time.Time) error {
+func since(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return " since " + at.UTC().Format(time.RFC3339)
+}
+
+// rejections leads to the callbacks that were rejected, if any.
+func rejections(s *results.Story) string {
+	if !slices.ContainsFunc(s.Entries, func(e results.StoryEntry) bool { return e.What == "callback_rejected" }) {
+		return ""
+	}
+	return "; callbacks were rejected, see `callbackd rejected list`"
+}
+
+// attempts says how a retrieval goes that is not done.
+func attempts(s *results.Story) string {
+	text := fmt.Sprintf(", attempts: %d", s.RetrievalAttempts)
+	if s.RetrievalError != "" {
+		text += ", the last failed: " + s.RetrievalError
+	}
+	return text
+}
+
+// decision says what Jumio has decided, and whether images are missing.
+func decision(s *results.Story) string {
+	text := cmp.Or(s.DecisionType, "without a decision")
+	if s.ReasonCapability != "" {
+		text += " because of " + s.ReasonCapability + " " + s.ReasonLabel
+	}
+	switch s.RetrievalState {
+	case "pending":
+		text += "; waits for images" + since(s.PendingSince) + attempts(s)
+	case "partial":
+		text += "; an image is unavailable"
+		if s.RetrievalError != "" {
+			text += ", " + s.RetrievalError
+		}
+	}
+	return text
+}
+
+// writeStoriesJSON writes one line for each.
+func writeStoriesJSON(w io.Writer, stories []*results.Story) error {
+	for _, s := range stories {
+		if err := writeStoryJSON(w, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeStoryJSON(w io.Writer, s *results.Story) error {
 	type entry struct {
 		At     time.Time `json:"at"`
 		What   string    `json:"what"`
@@ -218,17 +278,17 @@ func writeStoryJSON(w io.Writer, s *results.Story, _ time.Time) error {
 		DefinitionKey       string  `json:"definition_key,omitempty"`
 		Stage               string  `json:"stage"`
 		Status              string  `json:"status,omitempty"`
-		RetrievalState      string  `json:"retrieval_state"`
+		RetrievalState      string  `json:"retrieval_state,omitempty"`
 		RetrievalAttempts   int64   `json:"retrieval_attempts"`
 		RetrievalError      string  `json:"retrieval_error,omitempty"`
 		DecisionType        string  `json:"decision_type,omitempty"`
 		ReasonCapability    string  `json:"reason_capability,omitempty"`
 		ReasonLabel         string  `json:"reason_label,omitempty"`
-		WaitsFor            string  `json:"waits_for"`
+		Now                 string  `json:"now"`
 		Story               []entry `json:"story"`
 	}{
 		s.WorkflowExecutionID, s.AccountID, s.UserReference, s.DefinitionKey, s.Stage, s.Status, s.RetrievalState, s.RetrievalAttempts,
-		s.RetrievalError, s.DecisionType, s.ReasonCapability, s.ReasonLabel, waitsFor(s), entries,
+		s.RetrievalError, s.DecisionType, s.ReasonCapability, s.ReasonLabel, standing(s), entries,
 	})
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func TestUpload(t *testing.T) {
 			args: []string{good, "BACK=" + front, "ID:FRONT=" + text, "FACE=" + filepath.Join(dir, "none.jpg"), "DOCUMENT:FRONT=" + dir},
 			want: result{1, "", "callbackd: ID:FRONT: " + text + ": it is neither JPEG nor PNG\ncallbackd: FACE: open " + filepath.Join(dir, "none.jpg") + ": no such file or directory\ncallbackd: DOCUMENT:FRONT: " + dir + ": it is not a regular file\n"},
 		},
-		"no answer":      {args: []string{text, "BACK=" + front}, want: result{1, "", "callbackd: read the answer in " + text + ": invalid_json: account: the body is not a JSON object\n"}},
+		"no answer":      {args: []string{text, "BACK=" + front}, want: result{1, "", "callbackd: " + text + " is not an answer that create printed: the body is not a JSON object\n"}},
 		"no file":        {args: []string{good, "FRONT"}, want: result{2, "", "callbackd: upload: \"FRONT\" is not a part and a file such as FRONT=front.jpg or ID:FRONT=front.jpg; see `callbackd verification upload --help`\n"}},
 		"no part at all": {args: []string{good}, want: result{2, "", "callbackd: upload: missing argument PART=FILE...; see `callbackd verification upload --help`\n"}},
 		"a part twice":   {args: []string{good, "BACK=" + front, "back=" + text}, want: result{2, "", "callbackd: upload: BACK is there twice; see `callbackd verification upload --help`\n"}},

@@ -22,7 +22,8 @@ func consume(ctx context.Context) error { // LISTEN, then read: so no event fall
 		return err
 	}
 	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, `LISTEN jumio_events; CREATE TABLE IF NOT EXISTS decided_users (event_id bigint, user_reference text, decision_type text)`)
+	_, err = conn.Exec(ctx, `LISTEN jumio_events;
+		CREATE TABLE IF NOT EXISTS decided_users (event_id bigint, workflow_execution_id text, user_reference text, decision_type text)`)
 	for n := 0; err == nil; {
 		if err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) { n, err = handle(ctx, tx); return err }); err != nil || n > 0 {
 			continue
@@ -42,7 +43,7 @@ func handle(ctx context.Context, tx pgx.Tx) (n int, err error) {
 	if _, err := tx.Exec(ctx, `SELECT jumio.handled('consumer-go', 0)`); err != nil {
 		return 0, err
 	}
-	rows, _ := tx.Query(ctx, `SELECT event_id, type, user_reference, decision_type FROM jumio.events
+	rows, _ := tx.Query(ctx, `SELECT event_id, type, workflow_execution_id, user_reference, decision_type FROM jumio.events
 		WHERE event_id > (SELECT last_event_id FROM jumio.consumers WHERE consumer = 'consumer-go') ORDER BY event_id LIMIT 1000`)
 	events, err := pgx.CollectRows(rows, pgx.RowToMap) // reports the query's error, too
 	if n = len(events); err != nil || n == 0 {
@@ -50,8 +51,11 @@ func handle(ctx context.Context, tx pgx.Tx) (n int, err error) {
 	}
 	work := &pgx.Batch{}
 	for _, e := range events {
-		if e["type"] == "details_retrieved" {
-			work.Queue(`INSERT INTO decided_users VALUES ($1, $2, $3)`, e["event_id"], e["user_reference"], e["decision_type"])
+		switch e["type"] {
+		case "details_retrieved":
+			work.Queue(`INSERT INTO decided_users VALUES ($1, $2, $3, $4)`, e["event_id"], e["workflow_execution_id"], e["user_reference"], e["decision_type"])
+		case "erased": // the person is to be forgotten here, too
+			work.Queue(`DELETE FROM decided_users WHERE workflow_execution_id = $1`, e["workflow_execution_id"])
 		}
 	}
 	work.Queue(`SELECT jumio.handled('consumer-go', $1)`, events[n-1]["event_id"])

@@ -19,6 +19,7 @@ import (
 	"callbackd/internal/ipfilter"
 	"callbackd/internal/store"
 	"callbackd/internal/store/receiving"
+	"callbackd/internal/tombstone"
 	"callbackd/internal/tracing"
 )
 
@@ -91,7 +92,7 @@ func (i *Instance) newRegistry() *prometheus.Registry {
 func (i *Instance) newStore(ctx context.Context, reg *prometheus.Registry) (err error) {
 	i.db, err = store.Open(ctx, store.Options{
 		DSN: i.cfg.DatabaseURL, MaxConns: int32(i.cfg.Workers + otherConnections), //nolint:gosec // at most 1000 workers
-		Log: i.log, Metrics: store.NewMetrics(reg),
+		ErasureKey: tombstone.NewKey(i.cfg.ErasureKey), Log: i.log, Metrics: store.NewMetrics(reg),
 	})
 	if err == nil {
 		i.receiving = receiving.New(i.db, i.cfg.StoreTimeout, reg)

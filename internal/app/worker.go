@@ -2,19 +2,27 @@ package app
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"callbackd/internal/budget"
 	"callbackd/internal/config"
+	"callbackd/internal/disposer"
+	"callbackd/internal/eraser"
 	"callbackd/internal/fetcher"
 	"callbackd/internal/health"
+	"callbackd/internal/imagestore"
 	"callbackd/internal/jumio"
 	"callbackd/internal/promoter"
 	"callbackd/internal/queue"
 	"callbackd/internal/reconciler"
+	"callbackd/internal/retention"
 	"callbackd/internal/store"
+	"callbackd/internal/store/results"
 	"callbackd/internal/upkeep"
 )
 
@@ -24,6 +32,7 @@ const jumioProgressTimeout = 30 * time.Second
 // worker is what promotes and retrieves.
 type worker struct {
 	db       *store.DB
+	log      *zap.Logger
 	queue    *queue.Queue
 	promoter *promoter.Promoter
 	fetcher  *fetcher.Fetcher
@@ -33,14 +42,29 @@ type worker struct {
 	// reconciler asks for what no callback tells.
 	reconciler *reconciler.Reconciler
 	health     *health.Monitor
+	eraser     *eraser.Eraser
+	imageStore imagestore.Store // nil for the database
+	disposer   *disposer.Disposer
+	retention  *retention.Keeper
 	started    bool
+	// halted is why it has stopped by itself; nil while it has not.
+	halted atomic.Pointer[error]
+	stops  sync.Once
 }
 
 func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err error) {
 	if i.cfg.Workers == 0 {
 		return nil
 	}
-	w := &worker{db: i.db, budget: budget.New(budget.Options{DB: i.db, RetrievalRPS: i.cfg.RetrievalRPS, Log: i.log})}
+	w := &worker{db: i.db, log: i.log}
+	if w.imageStore, err = OpenImageStore(i.cfg, reg); err != nil {
+		return err
+	}
+	sealer, err := imagestore.NewSealer(i.cfg.Recipients())
+	if err != nil {
+		return err
+	}
+	w.budget = budget.New(budget.Options{DB: i.db, RetrievalRPS: i.cfg.RetrievalRPS, Log: i.log})
 	if w.jumio, err = i.newJumio(reg, w.budget); err != nil {
 		w.budget.Close()
 		return err
@@ -56,6 +80,7 @@ func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err e
 		Jumio: w.jumio, DataCenters: w.jumio.CredentialedDataCenters(), Interval: i.cfg.JumioHealthInterval,
 		Resumed: w.budget.Resume, Log: i.log, Registerer: reg,
 	})
+	w.disposer = disposer.New(disposer.Options{DB: i.db, Store: w.imageStore, Log: i.log, Registerer: reg})
 	metrics := fetcher.NewMetrics(reg, i.cfg.RetrievalDelays)
 	w.promoter = promoter.New(promoter.Options{
 		DB: i.db, Queue: w.queue, Log: i.log, Metrics: promoter.NewMetrics(reg, metrics.Contradicting), Tracer: i.tracer,
@@ -64,12 +89,19 @@ func (i *Instance) newWorker(_ context.Context, reg *prometheus.Registry) (err e
 	w.upkeep = upkeep.New(upkeep.Options{DB: i.db, Log: i.log, UserReferenceKey: i.cfg.UserReferenceKey, Registerer: reg})
 	w.fetcher = fetcher.New(fetcher.Options{
 		DB: i.db, Queue: w.queue, Jumio: w.jumio, Schedule: i.cfg.RetrievalDelays, UserReferenceKey: i.cfg.UserReferenceKey,
-		Holds: w.health.Holds, Log: i.log, Metrics: metrics, Tracer: i.tracer,
+		Holds: w.health.Holds, ImageStore: w.imageStore, Sealer: sealer, Log: i.log, Metrics: metrics, Tracer: i.tracer,
 	})
 	w.reconciler = reconciler.New(reconciler.Options{
 		DB: i.db, Queue: w.queue, Jumio: w.jumio, Delays: i.cfg.ReconcileDelays, SessionTimeout: i.cfg.SessionTimeout, Grace: i.cfg.ReconcileGrace,
 		DataCenter: i.cfg.DataCenter, CallbacksDown: w.health.CallbacksDown, Holds: w.health.Holds, UserReferenceKey: i.cfg.UserReferenceKey,
 		Log: i.log, Registerer: reg,
+	})
+	w.eraser = eraser.New(eraser.Options{
+		DB: i.db, Jumio: w.jumio, Schedule: i.cfg.RetrievalDelays, UserReferenceKey: i.cfg.UserReferenceKey, KeyMissing: w.halt,
+		Log: i.log, Registerer: reg,
+	})
+	w.retention = retention.New(retention.Options{
+		DB: i.db, Rules: RetentionRules(i.cfg.Retention), Classes: config.RetentionClasses(), Now: time.Now, Log: i.log, Registerer: reg,
 	})
 	return nil
 }
@@ -95,10 +127,25 @@ func JumioConfig(c *config.Config) jumio.Config {
 	}
 }
 
+// RetentionRules turns the setting into what the statements know.
+func RetentionRules(rules []config.RetentionRule) []results.RetentionRule {
+	list := make([]results.RetentionRule, len(rules))
+	for i := range rules {
+		list[i] = results.RetentionRule(rules[i])
+	}
+	return list
+}
+
 // start needs the database. It asks whether the database's role may do the work:
 // River would only log that it may not.
 func (w *worker) start(ctx context.Context) error {
 	if err := within(ctx, schemaTimeout, w.db.CheckWorker); err != nil && ctx.Err() == nil {
+		return err
+	}
+	if err := within(ctx, schemaTimeout, results.New(w.db).CheckErasureKey); err != nil && ctx.Err() == nil {
+		return err
+	}
+	if err := checkImageStore(ctx, w.imageStore, w.log); err != nil {
 		return err
 	}
 	if err := w.queue.Start(ctx); err != nil {
@@ -107,8 +154,11 @@ func (w *worker) start(ctx context.Context) error {
 	w.promoter.Start(ctx)
 	w.fetcher.Start(ctx)
 	w.upkeep.Start(ctx)
+	w.disposer.Start(ctx)
 	w.reconciler.Start(ctx)
 	w.health.Start(ctx)
+	w.eraser.Start(ctx)
+	w.retention.Start(ctx)
 	w.started = true
 	return nil
 }
@@ -119,18 +169,41 @@ func (w *worker) stop(ctx context.Context) error {
 	if !w.started {
 		return nil
 	}
-	w.promoter.Stop()
-	w.fetcher.Stop()
 	w.upkeep.Stop()
-	w.reconciler.Stop()
+	w.disposer.Stop()
 	w.health.Stop()
-	return w.queue.Stop(ctx)
+	w.eraser.Stop()
+	w.retention.Stop()
+	return w.stopWork(ctx)
+}
+
+// stopWork ends what promotes, retrieves and reconciles. It waits for a halt.
+func (w *worker) stopWork(ctx context.Context) (err error) {
+	w.stops.Do(func() {
+		w.promoter.Stop()
+		w.fetcher.Stop()
+		w.reconciler.Stop()
+		err = w.queue.Stop(ctx)
+	})
+	return err
+}
+
+// halt ends the work for a reason that only a restart with other settings removes: others
+// do it meanwhile.
+func (w *worker) halt(cause error) {
+	w.halted.Store(&cause)
+	ctx, cancel := context.WithTimeout(context.Background(), schemaTimeout)
+	defer cancel()
+	_ = w.stopWork(ctx) // what still runs cannot store anything either
 }
 
 // stalled says since when the worker has made no progress, if it has not.
 func (w *worker) stalled() string {
 	if w == nil {
 		return ""
+	}
+	if cause := w.halted.Load(); cause != nil {
+		return "the worker has stopped: " + (*cause).Error()
 	}
 	since := w.promoter.Stalled()
 	if since.IsZero() {

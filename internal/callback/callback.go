@@ -82,6 +82,23 @@ func ValidID(s string) bool {
 	return true
 }
 
+// IDsOfHref returns the ids that an href names, wherever it leads: what follows accounts/
+// and workflow-executions/ in it. They are empty if there are none, or no valid ones.
+func IDsOfHref(href string) (accountID, workflowExecutionID string) {
+	return idAfter(href, "accounts/"), idAfter(href, "workflow-executions/")
+}
+
+func idAfter(href, segment string) string {
+	_, id, _ := strings.Cut(href, segment)
+	if end := strings.IndexAny(id, "/?#"); end >= 0 {
+		id = id[:end]
+	}
+	if !ValidID(id) {
+		return ""
+	}
+	return id
+}
+
 // CleanText replaces what a Postgres text cannot hold, invalid UTF-8 and NUL,
 // with U+FFFD.
 func CleanText(s string) string {

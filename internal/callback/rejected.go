@@ -24,9 +24,10 @@ type Rejected struct {
 	Reason      string `db:"reason,notnull"`
 	ContentType string `db:"content_type,notnull"`
 	Body        []byte `db:"body,notnull"`
-	// WorkflowExecutionID and UserReference are what the body names, unproven; empty if it
-	// names none. Bound reads them.
+	// WorkflowExecutionID, AccountID and UserReference are what the body names, unproven;
+	// empty if it names none. Bound reads them.
 	WorkflowExecutionID string `db:"workflow_execution_id"`
+	AccountID           string `db:"account_id"`
 	UserReference       string `db:"user_reference"`
 }
 
@@ -42,7 +43,7 @@ func (r *Rejected) Bound() {
 	}
 	d.UserReference = CleanText(d.UserReference)
 	d.Bound()
-	r.UserReference = d.UserReference
+	r.UserReference, r.AccountID = d.UserReference, d.AccountID
 	if ValidID(d.WorkflowExecutionID) {
 		r.WorkflowExecutionID = d.WorkflowExecutionID
 	}

@@ -85,6 +85,12 @@ func (c *Config) check(p *problems) {
 		ensure(delay >= 0, "CALLBACKD_RECONCILE_DELAYS")
 	}
 	ensure(c.JumioHealthInterval == 0 || c.JumioHealthInterval >= time.Second, "CALLBACKD_JUMIO_HEALTH_INTERVAL")
+	ensure(c.ErasureKey == "" || strings.TrimSpace(c.ErasureKey) != "", "CALLBACKD_ERASURE_KEY")
+	ensure(c.ImageStoreAccessKey == "" || printable.MatchString(c.ImageStoreAccessKey), imageAccessKey)
+	ensure(c.ImageStoreSecretKey == "" || printable.MatchString(c.ImageStoreSecretKey), imageSecretKey)
+	ensure(c.ImageRecipients == "" || validRecipients(c.ImageRecipients), "CALLBACKD_IMAGE_RECIPIENTS")
+	ensure(c.ImageIdentity == "" || validIdentity(c.ImageIdentity), "CALLBACKD_IMAGE_IDENTITY")
+	c.checkRetention(p)
 	c.checkTracing(p)
 }
 
@@ -102,6 +108,7 @@ func (c *Config) checkComplete(p *problems) {
 	if !c.Receive && c.Workers == 0 {
 		p.say("CALLBACKD_WORKERS", "is 0 while CALLBACKD_RECEIVE is false, want at least one of them on")
 	}
+	c.checkImageKeys(p)
 	if c.Workers != 0 {
 		const instead = ", or CALLBACKD_WORKERS=0"
 		c.checkCredentials(p, instead)

@@ -8,7 +8,6 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -100,6 +99,21 @@ type Config struct {
 	// JumioHealthInterval is 0 for never.
 	JumioHealthInterval time.Duration `env:"CALLBACKD_JUMIO_HEALTH_INTERVAL" envDefault:"1m" want:"a duration of at least 1s, such as 1m, or 0" help:"how often Jumio is asked for its health; 0 never"`
 
+	// ErasureKey is empty for none. A secret.
+	ErasureKey string `env:"CALLBACKD_ERASURE_KEY" secret:"yes" want:"a secret, such as 32 random bytes in base64, the same on every worker and for good" help:"secret from which tombstones are made; needed to order an erasure, and by workers once one has been ordered"`
+	// ImageStore is nil for the database.
+	ImageStore *ImageStore `env:"CALLBACKD_IMAGE_STORE" want:"s3://BUCKET[/PREFIX][?endpoint=URL&region=REGION&path-style=true] or file:///DIRECTORY" help:"where images are stored: s3://BUCKET[/PREFIX][?endpoint=URL&region=REGION&path-style=true] or file:///DIRECTORY; empty for the database"`
+	// Both of these, or none; without them, minio-go's chain: AWS_* variables, ~/.aws, the
+	// instance's role. Secrets.
+	ImageStoreAccessKey string `env:"CALLBACKD_IMAGE_STORE_ACCESS_KEY" secret:"yes" want:"the access key of an S3 client, printable" help:"access key for S3; empty for AWS's usual chain: AWS_* variables, the shared credentials file, the instance's role"`
+	ImageStoreSecretKey string `env:"CALLBACKD_IMAGE_STORE_SECRET_KEY" secret:"yes" want:"the secret key of an S3 client, printable" help:"secret key for S3"`
+	// ImageRecipients holds age public keys, separated by commas or lines.
+	ImageRecipients string `env:"CALLBACKD_IMAGE_RECIPIENTS" want:"age public keys separated by commas, all of one kind, such as age1..." help:"age public keys that images are encrypted to before they leave the worker; empty for no encryption"`
+	// ImageIdentity holds age private keys, separated by commas or lines, with comments. A secret.
+	ImageIdentity string `env:"CALLBACKD_IMAGE_IDENTITY" secret:"yes" want:"age private keys separated by commas or lines, as age-keygen writes them" help:"age private keys that images are decrypted with, for image get, image move --reencrypt and the console alone; no worker needs one"`
+	// Retention has at most one rule for a class and definition; none keeps all.
+	Retention []RetentionRule `env:"CALLBACKD_RETENTION" want:"CLASS[@DEFINITION_KEY]=DURATION separated by commas, such as images=6mo,images@10=30d,results=5y, with the classes images, biometrics, results, callbacks, rejected, events and durations above zero" help:"for how long data is kept, by class and workflow definition: CLASS[@DEFINITION_KEY]=DURATION separated by commas, durations such as 12h, 30d, 6mo, 5y; workers delete what is older (docs/retention.md); empty keeps all"`
+
 	// OpenTelemetry's own variables, with the meanings and defaults of its
 	// specification ("OTLP Exporter", "SDK environment variables"). Tracing combines
 	// them; those with TRACES in the name override the others.
@@ -185,10 +199,7 @@ func Jumio(environ []string, authorized bool, others ...string) (*Config, error)
 			p.say(name, missing(name))
 		}
 	}
-	maps.DeleteFunc(p.lines, func(name, _ string) bool {
-		return !strings.HasPrefix(name, "JUMIO_") && !slices.Contains(others, name)
-	})
-	if err := p.err(); err != nil {
+	if err := p.among(func(name string) bool { return strings.HasPrefix(name, "JUMIO_") || slices.Contains(others, name) }); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -63,6 +64,17 @@ func TestFile(t *testing.T) {
 	put("JUMIO_STATUS_URL", "https://s.example")
 	put("JUMIO_DATA_CENTER", "emea-1")
 	put("CALLBACKD_PUBLIC_CALLBACK_URL", "https://callbacks.example/hunter9")
+	put("CALLBACKD_ERASURE_KEY", "hunter12")
+	put("CALLBACKD_RETENTION", "images=6mo")
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("CALLBACKD_IMAGE_STORE", "s3://images/of-callbackd")
+	put("CALLBACKD_IMAGE_STORE_ACCESS_KEY", "hunter10")
+	put("CALLBACKD_IMAGE_STORE_SECRET_KEY", "hunter11")
+	put("CALLBACKD_IMAGE_RECIPIENTS", key.Recipient().String())
+	put("CALLBACKD_IMAGE_IDENTITY", key.String())
 	put("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
 	put("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/in")
 	put("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")

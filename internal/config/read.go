@@ -65,6 +65,12 @@ func (p *problems) only(name string) error {
 	return nil
 }
 
+// among returns the problems of the variables that needed names.
+func (p *problems) among(needed func(name string) bool) error {
+	maps.DeleteFunc(p.lines, func(name, _ string) bool { return !needed(name) })
+	return p.err()
+}
+
 // err returns the lines in the order of Variables, other names after them.
 func (p *problems) err() error {
 	if len(p.lines) == 0 {
@@ -108,7 +114,9 @@ func (p *problems) parse(c *Config, values map[string]string) {
 		reflect.TypeFor[[]netip.Prefix]():  list(parsePrefix),
 		reflect.TypeFor[[]string]():        list(parseName),
 		reflect.TypeFor[[]time.Duration](): list(time.ParseDuration),
+		reflect.TypeFor[[]RetentionRule](): list(parseRetention),
 		reflect.TypeFor[url.URL]():         parseEndpoint,
+		reflect.TypeFor[ImageStore]():      parseImageStore,
 	}})
 	all, _ := errors.AsType[env.AggregateError](err)
 	for _, err := range all.Errors {

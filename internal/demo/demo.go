@@ -1,8 +1,9 @@
 // Package demo shows callbackd at work: it starts Postgres, the sandbox and one
-// instance, starts journeys through Jumio's API, sends a forged callback, and prints
-// what the database then holds.
+// instance, starts journeys through Jumio's API, sends a forged callback, prints what
+// the database then holds, and has one person erased.
 //
-// It calls jumio.expect and reads the views, as a service would, and nothing else.
+// It calls jumio.expect and jumio.request_erasure and reads the views, as a service
+// would, and nothing else.
 package demo
 
 import (

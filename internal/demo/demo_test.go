@@ -172,6 +172,30 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// TestReceipt: 80 columns at most, and what went wrong is said.
+func TestReceipt(t *testing.T) {
+	t.Parallel()
+	r := &receipt{state: "done", took: 812 * time.Millisecond, answers: []struct{ Status int }{{500}, {200}}, deleted: map[string]int{
+		"callbacks": 2, "capabilities": 8, "credentials": 2, "details": 1, "events": 4, "expectations": 1, "extracted_documents": 1, "images": 2, "mentions": 1,
+	}}
+	want := `
+Erased, as user-1003 has asked for (the receipt is in jumio.erasures):
+  done after 0.8 s; first at Jumio, which answered 200
+  deleted: 2 callbacks, 8 capabilities, 2 credentials, 1 details, 4 events, 1
+    expectations, 1 extracted documents, 2 images, 1 mentions
+  left in the views: 0 rows, beside the id with the stage and event erased
+`
+	if d := cmp.Diff(want, r.text("user-1003", 0)); d != "" {
+		t.Errorf("receipt (-want +got):\n%s", d)
+	}
+	failed := (&receipt{state: "failed", error: "server_error: Jumio answered 500"}).text("user-1003", 7)
+	for _, text := range []string{"  failed after 0.0 s\n", "  server_error: Jumio answered 500\n", "  left in the views: 7 rows"} {
+		if !strings.Contains(failed, text) {
+			t.Errorf("%q is missing in:\n%s", text, failed)
+		}
+	}
+}
+
 // TestTerminal: a buffer and a file that is no terminal show neither colours nor
 // drawings.
 func TestTerminal(t *testing.T) {

@@ -28,6 +28,7 @@ type Journey struct {
 	Kind   string
 	Faults []string // as sandbox.ParseFaults reads them; lostCallback is one
 	Note   string   // what makes it difficult, for the report
+	Erased bool     // in the end
 }
 
 // Journeys are those that the demo shows.
@@ -35,7 +36,7 @@ func Journeys() []Journey {
 	return []Journey{
 		{Kind: "passed-passport"},
 		{Kind: "passed-id-card", Faults: []string{lostCallback}},
-		{Kind: "passed-driving-license"},
+		{Kind: "passed-driving-license", Erased: true},
 		{Kind: "passed-later-jumio"},
 		{Kind: "passed-authentication"},
 		{Kind: "image-checks-watermark-warning"},
@@ -90,6 +91,11 @@ func (d *demo) travel(ctx context.Context) error {
 	}
 	if len(problems) > 0 {
 		return fmt.Errorf("%w: %s", errNotArrived, strings.Join(problems, ", "))
+	}
+	for i, planned := range d.Journeys {
+		if planned.Erased {
+			return d.erase(ctx, userReference(i), started[i])
+		}
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ func (d *demo) environment() []string {
 		"CALLBACKD_SESSION_TIMEOUT=" + sessionTimeout.String(),
 		"CALLBACKD_RECONCILE_GRACE=" + reconcileGrace.String(),
 		"CALLBACKD_RECONCILE_DELAYS=" + reconcileDelays,
+		"CALLBACKD_ERASURE_KEY=" + erasureKey,
 		"CALLBACKD_SHUTDOWN_TIMEOUT=" + stopTimeout.String(),
 		"JUMIO_CLIENT_ID=sandbox",
 		"JUMIO_CLIENT_SECRET=sandbox",
@@ -124,15 +125,15 @@ func (d *demo) startInstance(ctx context.Context, fail context.CancelCauseFunc) 
 		return err
 	}
 	fmt.Fprintln(d.Out, "callbackd  bringing the schema up to date")
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	if d.instance, err = app.New(ctx, cfg, d.Build, d.log); err != nil {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	if d.instance, err = app.New(running, cfg, d.Build, d.log); err != nil {
 		stop()
 		return err
 	}
 	d.callbackURL = "http://" + d.instance.CallbackListener().Addr().String() + cfg.CallbackPath
 	ended := make(chan error, 1)
 	go func() {
-		err := d.instance.Run(ctx)
+		err := d.instance.Run(running)
 		fail(err)
 		ended <- err
 	}()
@@ -150,6 +151,32 @@ func (d *demo) startInstance(ctx context.Context, fail context.CancelCauseFunc) 
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	d.cleanUps = append(d.cleanUps, func() error { d.pool.Close(); return nil })
+	if err := d.awaitSettings(ctx); err != nil {
+		return err
+	}
 	fmt.Fprintf(d.Out, "callbackd  receiving at %s\n", d.callbackURL)
 	return nil
+}
+
+// awaitSettings waits until the worker has stored the demo's short times: a verification
+// started before would be asked for after callbackd's own, in 20 minutes.
+func (d *demo) awaitSettings(ctx context.Context) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		var stored bool
+		err := d.pool.QueryRow(ctx, `SELECT (session_timeout, grace) = ($1, $2) FROM callbackd.reconciliation`,
+			sessionTimeout, reconcileGrace).Scan(&stored)
+		if err != nil {
+			return fmt.Errorf("read the settings of reconciliation: %w", err)
+		}
+		if stored {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }

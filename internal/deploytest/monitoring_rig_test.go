@@ -85,7 +85,9 @@ func newMonitoringRig(t *testing.T, receivers int, delays string) *monitoringRig
 	r.worker = r.serve("worker:9090", append(slices.Clone(common),
 		"CALLBACKD_RECEIVE=false", "CALLBACKD_RETRIEVAL_DELAYS="+delays, "CALLBACKD_RETRIEVAL_RPS=100",
 		"JUMIO_CLIENT_ID=sandbox", "JUMIO_CLIENT_SECRET=sandbox", "JUMIO_USER_AGENT=Example Monitoring/v1.0",
-		"JUMIO_TOKEN_URL="+r.sandbox, "JUMIO_RETRIEVAL_URL="+r.sandbox, "JUMIO_STATUS_URL="+r.sandbox))
+		"JUMIO_TOKEN_URL="+r.sandbox, "JUMIO_RETRIEVAL_URL="+r.sandbox, "JUMIO_STATUS_URL="+r.sandbox, "CALLBACKD_JUMIO_HEALTH_INTERVAL=2s",
+		"CALLBACKD_SESSION_TIMEOUT=5s", "CALLBACKD_RECONCILE_GRACE=0s", "CALLBACKD_RECONCILE_DELAYS=0s,2s,5s",
+		"CALLBACKD_ERASURE_KEY=the monitoring's", "CALLBACKD_IMAGE_STORE=file://"+t.TempDir()))
 	return r
 }
 
@@ -260,14 +262,21 @@ func (i *monitoredInstance) post(from, body string) (int, error) {
 // ask posts to one of the sandbox's own pages.
 func (r *monitoringRig) ask(page string, question any) {
 	r.t.Helper()
-	body, err := json.Marshal(question)
-	if err != nil {
+	if _, err := r.askSandbox(page, question); err != nil {
 		r.t.Fatal(err)
 	}
-	code, answer, err := monitoringDo(http.NewRequest(http.MethodPost, r.sandbox+"/_sandbox/"+page, bytes.NewReader(body)))
-	if err != nil || code >= 300 {
-		r.t.Fatalf("the sandbox answers %d %s, %v", code, answer, err)
+}
+
+func (r *monitoringRig) askSandbox(page string, question any) (answer string, err error) {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return "", err
 	}
+	code, answer, err := monitoringDo(http.NewRequest(http.MethodPost, r.sandbox+"/_sandbox/"+page, bytes.NewReader(body)))
+	if err == nil && code >= 300 {
+		err = fmt.Errorf("the sandbox answers %d %s", code, answer)
+	}
+	return answer, err
 }
 
 // sendJourneys has the sandbox send journeys to a receiver, and does not wait.

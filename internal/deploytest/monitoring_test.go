@@ -4,6 +4,7 @@ package deploytest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -17,9 +18,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/time/rate"
 )
@@ -186,6 +190,7 @@ func (p *prometheus) writeLastWeek(dir, data string) {
 func (p *prometheus) badDay(long float64) {
 	p.t.Helper()
 	const perSecond = 1.2 // to each receiver
+	defer p.startVerifications()()
 	for _, i := range p.receivers {
 		p.sendJourneys(i, 5000, perSecond, nil)
 		// Some that will never get their details, or an image of theirs.
@@ -214,12 +219,22 @@ func (p *prometheus) badDay(long float64) {
 	p.sendJourneys(p.receivers[0], int(25*long), 4, map[string]any{
 		"kind": "passed-id-card", "faults": []string{"details:429:1:retry-after=1s", "image:503:1", "details:502:1"},
 	})
+	p.ask("health", map[string]any{"status": "DEGRADED", "details": map[string]string{"callback": "DEGRADED"}})
+	p.awaitQuery(long, "health", `0.5 - min(callbackd_jumio_health{service="callback"}) - %g`, 0)
 	p.awaitQuery(long, "429", `sum(callbackd_jumio_requests_total{code="429"}) - %g`, 20*long)
 	p.awaitQuery(long, "503", `sum(callbackd_jumio_requests_total{code="503"}) - %g`, 10*long)
 	// It does not know us for a moment.
 	p.setFaults("details:401")
 	p.awaitQuery(long, "401", `sum(callbackd_retrieval_attempts_total{outcome="unauthorized"}) - %g`, 4*long)
 	p.setFaults()
+	p.ask("health", map[string]any{"status": "UP"})
+	// Callbacks have got lost, and some ends are never known.
+	p.awaitQuery(long, "recovered", `max(callbackd_expectations{state="recovered"}) - %g`, 3*long)
+	p.awaitQuery(long, "overdue", `max(callbackd_expectations{state="overdue"}) - %g`, long)
+	// A callback comes after its verification is erased.
+	p.awaitQuery(long, "erased", `max(callbackd_erasures{state="done"}) - %g`, 1)
+	p.sendLateCallback()
+	p.awaitQuery(long, "late callbacks", `sum(callbackd_tombstoned_callbacks_total) - %g`, 1)
 
 	// Postgres goes away.
 	if err := p.postgres.Kill(); err != nil {
@@ -232,6 +247,82 @@ func (p *prometheus) badDay(long float64) {
 	p.awaitQuery(long, "moved", `(sum(callbackd_spool_callbacks) == bool 0) - %g`, 1)
 	before := p.query(`sum(callbackd_callbacks_total{outcome="stored"})`, time.Now())[0].last()
 	p.awaitQuery(long, "accepted afterwards", `sum(callbackd_callbacks_total{outcome="stored"}) - %g`, before+25*long)
+}
+
+// startVerifications starts a verification a second and says so, until it is told to stop.
+// An eighth loses its callbacks; of every twentieth, Jumio does not know the end, either;
+// another twentieth is erased.
+func (p *prometheus) startVerifications() (stop func()) {
+	p.t.Helper()
+	pool, err := pgxpool.New(p.t.Context(), p.postgres.DSN("postgres"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(p.t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		limit := rate.NewLimiter(1, 1)
+		for n := 0; limit.Wait(ctx) == nil; n++ {
+			var faults []string
+			switch {
+			case n%20 == 5:
+				faults = []string{"callback:lost", "status:404"}
+			case n%8 == 3:
+				faults = []string{"callback:lost"}
+			}
+			if err := p.startVerification(ctx, pool, p.receivers[n%2], faults, n%20 == 8); err != nil && ctx.Err() == nil {
+				p.t.Error(err)
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		group.Wait()
+		pool.Close()
+	}
+}
+
+func (p *prometheus) startVerification(ctx context.Context, pool *pgxpool.Pool, to *monitoredInstance, faults []string, erase bool) error {
+	answer, err := p.askSandbox("journeys", map[string]any{
+		"kind": "passed-passport", "hold": true, "faults": faults, "callback_url": "http://" + to.callback + "/jumio/callback",
+	})
+	var started []struct {
+		ID         string `json:"workflow_execution_id"`
+		AccountID  string `json:"account_id"`
+		DataCenter string `json:"data_center"`
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(answer), &started)
+	}
+	if err != nil {
+		return fmt.Errorf("start a verification: %w", err)
+	}
+	j := started[0]
+	if _, err := pool.Exec(ctx, `SELECT jumio.expect($1, $2, $3, token_lifetime => '5 seconds')`, j.ID, j.AccountID, j.DataCenter); err != nil {
+		return nil //nolint:nilerr // while Postgres is away, nothing is started
+	}
+	if erase {
+		if _, err := pool.Exec(ctx, `SELECT jumio.request_erasure('workflow_execution', $1, 'asked for')`, j.ID); err != nil {
+			return nil //nolint:nilerr // while Postgres is away, nothing is erased
+		}
+	}
+	_, err = p.askSandbox("journeys/"+j.ID+"/callbacks", map[string]any{})
+	return err
+}
+
+func (p *prometheus) sendLateCallback() {
+	p.t.Helper()
+	conn, err := pgx.Connect(p.t.Context(), p.postgres.DSN("postgres"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer conn.Close(p.t.Context())
+	var erased string
+	if err := conn.QueryRow(p.t.Context(), `SELECT workflow_execution_id FROM jumio.verifications WHERE stage = 'erased' LIMIT 1`).Scan(&erased); err != nil {
+		p.t.Fatal(err)
+	}
+	p.ask("journeys/"+erased+"/callbacks", map[string]any{})
 }
 
 // awaitQuery waits until the query with the number in it is 0 or more.

@@ -188,10 +188,7 @@ func (a *attempt) getImages(ctx context.Context) error {
 			}
 			return first
 		}
-		if err := a.results.StageImage(ctx, a.lease, &results.Image{
-			PartKey: partKey(part), AccountID: part.AccountID, Category: part.Category, ContentType: img.ContentType,
-			SHA256: img.SHA256, Width: int32(img.Width), Height: int32(img.Height), Data: img.Data, //nolint:gosec // pixels of an image header
-		}); err != nil {
+		if err := a.keep(ctx, part, img); err != nil {
 			return err
 		}
 		a.images++

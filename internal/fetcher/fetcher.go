@@ -8,14 +8,15 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"callbackd/internal/imagestore"
 	"callbackd/internal/jumio"
 	"callbackd/internal/periodic"
 	"callbackd/internal/queue"
@@ -39,6 +40,10 @@ type Options struct {
 	// Holds reports whether a data center's retrievals are to wait, without an attempt;
 	// nil if none ever is.
 	Holds func(dataCenter string) bool
+	// ImageStore takes the images; nil for the database.
+	ImageStore imagestore.Store
+	// Sealer encrypts them; nil for no encryption.
+	Sealer *imagestore.Sealer
 	// Tracer receives the spans of attempts; nil for none.
 	Tracer *tracing.Tracer
 }
@@ -51,8 +56,7 @@ type Fetcher struct {
 	log     *zap.Logger
 	metrics *Metrics
 
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	running periodic.Group
 }
 
 // New creates a Fetcher and adds the worker for retrievals to the queue.
@@ -63,28 +67,29 @@ func New(o Options) *Fetcher {
 	}
 	queue.AddWorker(o.Queue, &worker{
 		results: store, jumio: o.Jumio, schedule: o.Schedule, referenceKey: o.UserReferenceKey,
+		imageStore: o.ImageStore, sealer: o.Sealer,
 		log: o.Log, metrics: o.Metrics, tracer: o.Tracer, now: time.Now, holds: o.Holds,
 	})
-	return &Fetcher{results: store, queue: o.Queue, log: o.Log, metrics: o.Metrics, cancel: func() {}}
+	return &Fetcher{results: store, queue: o.Queue, log: o.Log, metrics: o.Metrics}
 }
 
 // Start begins to look after pending retrievals.
 func (f *Fetcher) Start(ctx context.Context) {
-	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	f.running.Go(func() { periodic.Run(ctx, dueInterval, keepTimeout, f.beginDue) })
-	f.running.Go(func() { periodic.Run(ctx, lostInterval, keepTimeout, f.requeueLost) })
-	f.running.Go(func() { periodic.Run(ctx, backlogInterval, keepTimeout, f.countBacklog) })
+	ctx = f.running.Begin(ctx)
+	f.running.Run(ctx, dueInterval, keepTimeout, f.beginDue)
+	f.running.Run(ctx, lostInterval, keepTimeout, f.requeueLost)
+	f.running.Run(ctx, backlogInterval, keepTimeout, f.countBacklog)
 }
 
 // Stop ends what Start began, and returns once it has ended.
 func (f *Fetcher) Stop() {
-	f.cancel()
-	f.running.Wait()
+	f.running.Stop()
 }
 
 // Refetch queues new retrievals of workflow executions, from attempt 1; it needs no
 // running worker. accountID, unless empty, replaces the account that callbacks name. If
-// an id is unknown, it queues nothing and returns store.ErrNotFound.
+// an id is unknown, it queues nothing and returns store.ErrNotFound; if one is erased,
+// results.ErrErased.
 func Refetch(ctx context.Context, db *store.DB, schedule workflow.Schedule, ids []string, accountID string) error {
 	q, err := queue.NewInserter(db, schedule)
 	if err != nil {
@@ -100,6 +105,9 @@ func Refetch(ctx context.Context, db *store.DB, schedule workflow.Schedule, ids 
 			e := known[id]
 			if e == nil {
 				return fmt.Errorf("workflow execution %q: %w", id, store.ErrNotFound)
+			}
+			if err := tx.NotErased(ctx, id, cmp.Or(accountID, e.AccountID)); err != nil {
+				return fmt.Errorf("workflow execution %q: %w", id, err)
 			}
 			e.RetrievalAsksStatus = false
 			workflow.Begin(e, time.Now())

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/imagestore"
 	"callbackd/internal/jumio"
 	"callbackd/internal/promoter"
 	"callbackd/internal/queue"
@@ -41,6 +42,9 @@ type rig struct {
 	schedule workflow.Schedule
 	tracer   *tracing.Tracer // nil for none
 	budget   jumio.Budget
+
+	imageStore imagestore.Store   // nil for the database
+	sealer     *imagestore.Sealer // nil for no encryption
 }
 
 func newRig(t *testing.T, schedule workflow.Schedule, cfg sandbox.Config) *rig {
@@ -129,6 +133,7 @@ func (r *rig) newWorker(client *jumio.Client, workers int, log *zap.Logger) *tes
 	return &testWorker{
 		Fetcher: New(Options{
 			DB: r.store.DB, Queue: q, Jumio: client, Schedule: r.schedule, Log: log, Metrics: metrics, Tracer: r.tracer,
+			ImageStore: r.imageStore, Sealer: r.sealer,
 		}),
 		queue: q,
 		promoter: promoter.New(promoter.Options{

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 	"go.uber.org/zap"
 
+	"callbackd/internal/imagestore"
 	"callbackd/internal/jumio"
 	"callbackd/internal/queue"
 	"callbackd/internal/store/results"
@@ -38,6 +39,8 @@ type worker struct {
 	jumio        *jumio.Client
 	schedule     workflow.Schedule
 	referenceKey string
+	imageStore   imagestore.Store   // nil for the database
+	sealer       *imagestore.Sealer // nil for no encryption
 	log          *zap.Logger
 	metrics      *Metrics
 	tracer       *tracing.Tracer
@@ -102,6 +105,14 @@ func (w *worker) Work(ctx context.Context, job *river.Job[queue.Retrieval]) erro
 	}
 	f, ofJumio := errors.AsType[*failure](err)
 	switch {
+	case lostLease(err):
+		end = endSuperseded
+		log.Warn("another run, a newer retrieval or an erasure has taken over; this run stores nothing more")
+		return river.JobSnooze(busyPause)
+	case errors.Is(ctx.Err(), context.Canceled) && err != nil && !ofJumio:
+		end = endNotStored
+		w.release(ctx, job.ID, a)
+		return ctx.Err()
 	case err != nil && !ofJumio:
 		end = endNotStored
 		log.Error("could not store what was retrieved; it will be retried", zap.Error(err))
@@ -130,7 +141,7 @@ func notNow(ctx context.Context, err error, log *zap.Logger) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, results.ErrSuperseded):
+	case errors.Is(err, results.ErrSuperseded), errors.Is(err, results.ErrErased):
 		return nil
 	case errors.Is(err, results.ErrBusy):
 		return river.JobSnooze(busyPause)
@@ -166,7 +177,7 @@ func (w *worker) held(jobID int64) time.Duration {
 func (w *worker) release(ctx context.Context, jobID int64, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	if err := w.results.ReleaseRetrieval(ctx, a.lease, a.read(), a.identity()); err != nil {
+	if err := w.results.ReleaseRetrieval(ctx, a.lease, a.read(), a.identity()); err != nil && !errors.Is(err, results.ErrErased) {
 		w.unreleased.Store(jobID, a)
 		w.log.Warn("could not release a lease; it will expire", zap.Error(err))
 	}
@@ -191,6 +202,9 @@ func (w *worker) finish(ctx context.Context, job *river.Job[queue.Retrieval], a 
 		log.Info("a newer retrieval has superseded this one")
 		w.pauses.Delete(job.ID)
 		w.release(ctx, job.ID, a)
+		return endSuperseded, nil
+	case errors.Is(err, results.ErrErased):
+		w.pauses.Delete(job.ID)
 		return endSuperseded, nil
 	case errors.Is(err, results.ErrBusy):
 		log.Warn("another run has taken over the lease; this one took too long")

@@ -49,14 +49,13 @@ type Monitor struct {
 	mu     sync.Mutex
 	latest map[string]*jumio.Health // by data center; nil after a question that failed
 
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	running periodic.Group
 }
 
 // New creates a Monitor; nothing runs before Start.
 func New(o Options) *Monitor {
 	return &Monitor{
-		Options: o, latest: make(map[string]*jumio.Health), cancel: func() {},
+		Options: o, latest: make(map[string]*jumio.Health),
 		gauge: promauto.With(o.Registerer).NewGaugeVec(prometheus.GaugeOpts{
 			Name: "callbackd_jumio_health",
 			Help: "What Jumio says of its services: 1 UP, 0.5 DEGRADED, 0 DOWN; no sample if it does not say.",
@@ -66,21 +65,19 @@ func New(o Options) *Monitor {
 
 // Start begins to ask.
 func (m *Monitor) Start(ctx context.Context) {
-	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx = m.running.Begin(ctx)
 	if m.Interval == 0 {
 		return
 	}
 	for _, dataCenter := range m.DataCenters {
-		m.running.Go(func() { // the client bounds each question
-			periodic.Run(ctx, m.Interval, 0, func(ctx context.Context) { m.ask(ctx, dataCenter) })
-		})
+		// The client bounds each question.
+		m.running.Run(ctx, m.Interval, 0, func(ctx context.Context) { m.ask(ctx, dataCenter) })
 	}
 }
 
 // Stop ends what Start began, and returns once it has ended.
 func (m *Monitor) Stop() {
-	m.cancel()
-	m.running.Wait()
+	m.running.Stop()
 }
 
 func (m *Monitor) ask(ctx context.Context, dataCenter string) {

@@ -13,13 +13,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
 
 	"callbackd/internal/jumio"
 )
 
 // newMonitor returns a monitor of a Jumio that answers what body holds; "" is a 500.
-func newMonitor(t *testing.T, body *atomic.Value, resumed func(string)) *Monitor {
+func newMonitor(t *testing.T, body *atomic.Value, resumed func(string), options ...zaptest.LoggerOption) *Monitor {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" || r.Header.Get("Authorization") != "" || r.Header.Get("User-Agent") != "Test Worker/v1" {
@@ -41,7 +43,7 @@ func newMonitor(t *testing.T, body *atomic.Value, resumed func(string)) *Monitor
 	}
 	t.Cleanup(client.Close)
 	return New(Options{
-		Jumio: client, DataCenters: []string{"emea-1"}, Interval: time.Hour, Resumed: resumed, Log: zaptest.NewLogger(t), Registerer: prometheus.NewRegistry(),
+		Jumio: client, DataCenters: []string{"emea-1"}, Interval: time.Hour, Resumed: resumed, Log: zaptest.NewLogger(t, options...), Registerer: prometheus.NewRegistry(),
 	})
 }
 
@@ -94,14 +96,75 @@ func sample(m *Monitor, service string) string {
 	return map[float64]string{0: "0", 0.5: "0.5", 1: "1"}[testutil.ToFloat64(g)]
 }
 
+// TestHoldEnds: with the first question that fails, whatever the failure.
+func TestHoldEnds(t *testing.T) {
+	t.Parallel()
+	for _, failure := range []string{"", "no JSON", `[]`} {
+		var body atomic.Value
+		resumed := 0
+		m := newMonitor(t, &body, func(string) { resumed++ })
+		body.Store(`{"status":"DOWN","details":{"retrieval":"DOWN"}}`)
+		m.ask(t.Context(), "emea-1")
+		if !m.Holds("emea-1") {
+			t.Errorf("%q: nothing is held", failure)
+		}
+		body.Store(failure)
+		m.ask(t.Context(), "emea-1")
+		if m.Holds("emea-1") || resumed != 1 {
+			t.Errorf("%q: held %t, resumed %d times", failure, m.Holds("emea-1"), resumed)
+		}
+	}
+}
+
+// TestChangesAreLogged: once each, and not that all is well at the start.
+func TestChangesAreLogged(t *testing.T) {
+	t.Parallel()
+	var body atomic.Value
+	var logged []string
+	m := newMonitor(t, &body, func(string) {}, zaptest.WrapOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if e.Level == zap.WarnLevel {
+			logged = append(logged, body.Load().(string))
+		}
+		return nil
+	})))
+	const up, down = `{"status":"UP"}`, `{"status":"DOWN"}`
+	for _, now := range []string{up, up, down, down, "", "", up} {
+		body.Store(now)
+		m.ask(t.Context(), "emea-1")
+	}
+	if d := cmp.Diff([]string{down, "", up}, logged); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestMonitorAsksAtOnce(t *testing.T) {
 	t.Parallel()
 	var body atomic.Value
-	body.Store(`{"status":"UP"}`)
-	m := newMonitor(t, &body, func(string) {})
+	body.Store(`{"status":"DOWN"}`)
+	asked := make(chan struct{}, 1)
+	m := newMonitor(t, &body, func(string) {}, zaptest.WrapOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if e.Level == zap.WarnLevel { // it has changed
+			asked <- struct{}{}
+		}
+		return nil
+	})))
 	m.Start(t.Context())
-	for len(m.Summary()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	<-asked
 	m.Stop()
+	if got := m.Summary(); !slices.Equal(got, []string{"Jumio in emea-1: DOWN"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestNeverAsks: with an interval of 0.
+func TestNeverAsks(t *testing.T) {
+	t.Parallel()
+	var body atomic.Value
+	m := newMonitor(t, &body, func(string) {})
+	m.Interval = 0
+	m.Start(t.Context())
+	m.Stop()
+	if got := m.Summary(); len(got) > 0 || m.Holds("emea-1") {
+		t.Errorf("got %q", got)
+	}
 }

@@ -64,9 +64,12 @@ func (i *Intake) step(ctx context.Context) time.Duration {
 	}
 	if batch.Empty() {
 		i.endOutage()
+		if err := i.reportSpool(ctx); err != nil && ctx.Err() == nil {
+			i.o.Log.Warn("could not report the empty spool, trying again", zap.Error(err))
+		}
 		return untilWoken
 	}
-	if err := i.drain(ctx, batch.Callbacks); err != nil {
+	if err := i.drainReported(ctx, batch.Callbacks); err != nil {
 		if errors.Is(err, errDeadLetter) {
 			i.endOutage()
 			i.o.Log.Error("could not set a callback aside that the database rejects, trying again", zap.Error(err))
@@ -113,6 +116,17 @@ func (i *Intake) check(ctx context.Context) bool {
 	}
 	i.setFit()
 	return true
+}
+
+// drainReported reports that the spool is not empty, then drains a batch. Only a
+// database that is away keeps it from draining.
+func (i *Intake) drainReported(ctx context.Context, list []*callback.Callback) error {
+	if err := i.reportSpool(ctx); errors.Is(err, store.ErrUnavailable) {
+		return err
+	} else if err != nil && ctx.Err() == nil {
+		i.o.Log.Warn("could not report the spool", zap.Error(err))
+	}
+	return i.drain(ctx, list)
 }
 
 // drain stores callbacks in the database. If one of them is at fault, it stores

@@ -50,8 +50,10 @@ type Intake struct {
 	kick    chan struct{} // wakes Run
 	fit     chan struct{} // closed once Check has returned nil
 	setFit  func()        // closes fit, once
-	// deadLetters is nil while there are none. It belongs to New, then to Run.
+	// deadLetters is nil while there are none. It belongs to New, then to Run, and so
+	// does report.
 	deadLetters *spool.Spool
+	report      report
 }
 
 // outage is a time in which the database does not take callbacks.

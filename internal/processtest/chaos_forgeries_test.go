@@ -72,8 +72,13 @@ func (s *soak) count(kind string, n int) {
 	s.did[kind] += n
 }
 
-// watchReady: no instance is ever not ready.
+// notReadyFor is how long an instance may not be ready: a busy machine may take the second
+// that an answer of the database may take, and the answer is kept for another.
+const notReadyFor = 3 * time.Second
+
+// watchReady: no instance is not ready for long.
 func (s *soak) watchReady() {
+	since := map[*instance]time.Time{} // of those that are not ready
 	poll := time.NewTicker(200 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -83,8 +88,15 @@ func (s *soak) watchReady() {
 		case <-poll.C:
 		}
 		for _, i := range s.instances() {
-			if a, err := get(i.admin + "/readyz"); err != nil || a.code != http.StatusOK {
+			a, err := get(i.admin + "/readyz")
+			switch {
+			case err == nil && a.code == http.StatusOK:
+				delete(since, i)
+			case since[i].IsZero():
+				since[i] = time.Now()
+			case time.Since(since[i]) > notReadyFor:
 				s.t.Errorf("an instance is not ready: %+v, %v", a, err)
+				return
 			}
 		}
 	}

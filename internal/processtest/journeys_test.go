@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,7 +57,7 @@ func TestTwoHundredJourneys(t *testing.T) {
 	if n := checkImages(t, db, l.Journeys); n < 300 {
 		t.Errorf("only %d images: the journeys are not what this test wants", n)
 	}
-	checkRequests(t, db, l)
+	checkRequests(t, db, l, s, worker)
 	checkForged(t, db, rejectedID, forged)
 	checkMetrics(t, db, s, worker, l)
 	checkEvents(t, db, l, consumer)
@@ -136,7 +137,7 @@ func checkImages(t *testing.T, db *database, journeys []sandbox.Entry) int {
 // checkRequests: never more than ten attempts, never two at a time, and nothing
 // fetched twice. Requests beyond one for each attempt are those repeated after a
 // 401.
-func checkRequests(t *testing.T, db *database, l sandbox.Ledger) {
+func checkRequests(t *testing.T, db *database, l sandbox.Ledger, instances ...*instance) {
 	t.Helper()
 	rows, repeated := workflows(db), 0
 	for _, e := range l.Journeys {
@@ -153,7 +154,7 @@ func checkRequests(t *testing.T, db *database, l sandbox.Ledger) {
 		}
 		for _, hits := range addresses {
 			if hits.OK > 1 || hits.Requests > 2*w.Attempts {
-				t.Errorf("%s, faults %q: %d requests for one address, %d of them successful, in %d attempts", e.Kind, e.Faults, hits.Requests, hits.OK, w.Attempts)
+				t.Errorf("%s, faults %q: %d requests for one address, %d of them successful, in %d attempts:\n%s", e.Kind, e.Faults, hits.Requests, hits.OK, w.Attempts, linesOf(e.WorkflowExecutionID, instances))
 			}
 			repeated += max(0, hits.Requests-w.Attempts)
 		}
@@ -168,6 +169,19 @@ func checkRequests(t *testing.T, db *database, l sandbox.Ledger) {
 	if l.Totals.RedirectsFollowed > 0 {
 		t.Errorf("%d redirects were followed", l.Totals.RedirectsFollowed)
 	}
+}
+
+// linesOf are the lines of the instances' logs about a workflow execution.
+func linesOf(id string, instances []*instance) string {
+	var lines []string
+	for _, i := range instances {
+		for _, line := range i.stderr.lines() {
+			if strings.Contains(line, id) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // checkForged: the forged callback was kept as rejected, and nowhere else.

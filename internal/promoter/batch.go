@@ -2,7 +2,11 @@ package promoter
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/google/uuid"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/store/results"
@@ -15,6 +19,7 @@ type batch struct {
 	now          time.Time
 	referenceKey string // of signed user references
 	deliveries   []workflow.Delivery
+	dropped      []uuid.UUID // callbacks of what is erased
 	// The workflow executions of the deliveries, by id: those that existed, and the
 	// new ones.
 	known, made map[string]*workflow.Execution
@@ -38,6 +43,45 @@ func (b *batch) ids() []string {
 		ids[i] = b.deliveries[i].WorkflowExecutionID
 	}
 	return ids
+}
+
+// dropErased drops the deliveries of workflow executions whose rows say that they are
+// erased.
+func (b *batch) dropErased() {
+	b.deliveries = slices.DeleteFunc(b.deliveries, func(d workflow.Delivery) bool {
+		e := b.known[d.WorkflowExecutionID]
+		erased := e != nil && !e.ErasedAt.IsZero()
+		if erased {
+			b.dropped = append(b.dropped, d.ID)
+		}
+		return erased
+	})
+	maps.DeleteFunc(b.known, func(_ string, e *workflow.Execution) bool { return !e.ErasedAt.IsZero() })
+}
+
+// mentions returns what deliveries have named although, as it turned out, it is not the
+// workflow execution's: the account, the user reference, and the ids in hrefs.
+func (b *batch) mentions() []results.Mention {
+	var list []results.Mention
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		e := cmp.Or(b.known[d.WorkflowExecutionID], b.made[d.WorkflowExecutionID])
+		for _, name := range named(d) {
+			if !slices.Contains([]string{"", e.ID, e.AccountID, e.UserReference}, name) {
+				list = append(list, results.Mention{Subject: name, WorkflowExecutionID: e.ID})
+			}
+		}
+	}
+	return list
+}
+
+func named(d *workflow.Delivery) []string {
+	names := []string{d.AccountID, d.UserReference}
+	for _, href := range []string{d.WorkflowHref, d.AccountHref} {
+		account, execution := callback.IDsOfHref(href)
+		names = append(names, account, execution)
+	}
+	return names
 }
 
 // apply applies the deliveries to the workflow executions.

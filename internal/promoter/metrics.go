@@ -10,18 +10,25 @@ import (
 
 // Metrics are the promoter's metrics.
 type Metrics struct {
-	future, contradicting prometheus.Counter
-	registered            promauto.Factory
+	future, contradicting, dropped prometheus.Counter
+	registered                     promauto.Factory
 }
 
 // NewMetrics registers the promoter's metrics with reg. contradicting is the fetcher's
 // Metrics.Contradicting.
 func NewMetrics(reg prometheus.Registerer, contradicting prometheus.Counter) *Metrics {
 	registered := promauto.With(reg)
-	return &Metrics{registered: registered, contradicting: contradicting, future: registered.NewCounter(prometheus.CounterOpts{
-		Name: "callbackd_future_dated_callbacks_total",
-		Help: "Callbacks dated more than ten minutes after their arrival; they count as sent when they arrived.",
-	})}
+	return &Metrics{
+		registered: registered, contradicting: contradicting,
+		future: registered.NewCounter(prometheus.CounterOpts{
+			Name: "callbackd_future_dated_callbacks_total",
+			Help: "Callbacks dated more than ten minutes after their arrival; they count as sent when they arrived.",
+		}),
+		dropped: registered.NewCounter(prometheus.CounterOpts{
+			Name: "callbackd_tombstoned_callbacks_total",
+			Help: "Callbacks of what is erased: they got their 200 and were deleted.",
+		}),
+	}
 }
 
 // observeProgress registers the time of the last progress, which is read at each scrape.

@@ -206,17 +206,24 @@ func (p *Promoter) promote(ctx context.Context, take results.Take, timeout time.
 	}
 	p.noteProgress()
 	p.report(b)
-	return len(b.deliveries), nil
+	return len(b.deliveries) + len(b.dropped), nil
 }
 
 func (p *Promoter) promoteBatch(ctx context.Context, tx *results.Tx, take results.Take, b *batch) (err error) {
-	if b.deliveries, err = tx.TakeInbox(ctx, take); err != nil || len(b.deliveries) == 0 {
+	if b.deliveries, b.dropped, err = tx.TakeInbox(ctx, take); err != nil || len(b.deliveries)+len(b.dropped) == 0 {
 		return err
 	}
 	if b.known, err = tx.LockExecutions(ctx, b.ids()); err != nil {
 		return err
 	}
+	b.dropErased()
+	if err := tx.DropCallbacks(ctx, b.dropped); err != nil {
+		return err
+	}
 	b.apply()
+	if err := tx.AddMentions(ctx, b.mentions()); err != nil {
+		return err
+	}
 	if err := tx.UpdateExecutions(ctx, slices.Collect(maps.Values(b.known))); err != nil {
 		return err
 	}
@@ -243,6 +250,7 @@ func (p *Promoter) promoteBatch(ctx context.Context, tx *results.Tx, take result
 func (p *Promoter) report(b *batch) {
 	b.traced.end()
 	p.Metrics.future.Add(float64(b.futureDated))
+	p.Metrics.dropped.Add(float64(len(b.dropped)))
 	p.Metrics.contradicting.Add(float64(len(b.contradicting)))
 	const mostLogged = 5
 	for _, d := range b.contradicting[:min(len(b.contradicting), mostLogged)] {

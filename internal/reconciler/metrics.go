@@ -50,6 +50,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Help: "How often this worker has looked for what Jumio is to be asked.",
 		}),
 	}
+	for _, state := range []string{"expected", "answered", "recovered", "overdue"} {
+		m.expectations.WithLabelValues(state)
+	}
 	for _, o := range []string{outcomeRecovered, outcomeKnown, outcomeNotFinal, outcomeNone} {
 		m.asked.WithLabelValues(o)
 	}

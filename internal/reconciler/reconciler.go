@@ -78,20 +78,19 @@ type Reconciler struct {
 	lookedFull time.Time // when all executions were looked at
 	readSince  time.Time // user references of what was expected since then are to be read
 
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	running periodic.Group
 }
 
 // New creates a Reconciler and adds its periodic job to the queue.
 func New(o Options) *Reconciler {
-	r := &Reconciler{Options: o, results: results.New(o.DB), metrics: newMetrics(o.Registerer), cancel: func() {}}
+	r := &Reconciler{Options: o, results: results.New(o.DB), metrics: newMetrics(o.Registerer)}
 	queue.AddPeriodic(o.Queue, interval, look{}, &worker{Reconciler: r})
 	return r
 }
 
 // Start stores the settings that deadlines are made of, and begins to count.
 func (r *Reconciler) Start(ctx context.Context) {
-	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx = r.running.Begin(ctx)
 	r.running.Go(func() {
 		r.storeSettings(ctx)
 		periodic.Run(ctx, countInterval, countInterval, r.count)
@@ -100,8 +99,7 @@ func (r *Reconciler) Start(ctx context.Context) {
 
 // Stop ends what Start began, and returns once it has ended.
 func (r *Reconciler) Stop() {
-	r.cancel()
-	r.running.Wait()
+	r.running.Stop()
 }
 
 // storeSettings repeats until the database answers.
@@ -214,7 +212,8 @@ func (r *Reconciler) ask(ctx context.Context, a *results.Ask) error {
 	cancel()
 	finishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	if ctx.Err() != nil && err != nil { // a stop
+	e, _ := errors.AsType[*jumio.Error](err)
+	if noBudget := e != nil && e.Code == jumio.CodeNoBudget; noBudget || err != nil && ctx.Err() != nil { // not asked, or a stop
 		return r.results.PostponeAsk(finishing, a, 0)
 	}
 	if status != nil {

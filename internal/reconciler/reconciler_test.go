@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,14 +36,20 @@ type rig struct {
 	url   *url.URL
 	queue *queue.Queue
 
-	mu       sync.Mutex
-	statuses map[string]string // by workflow execution; none is a 404
-	asked    map[string]int
+	mu      sync.Mutex
+	answers map[string]answer // by workflow execution; none is a 404
+	asked   map[string][]time.Time
+	refuses int // so many tokens
+}
+
+type answer struct {
+	code int
+	body string
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{T: t, store: storetest.New(t), statuses: map[string]string{}, asked: map[string]int{}}
+	r := &rig{T: t, store: storetest.New(t), answers: map[string]answer{}, asked: map[string][]time.Time{}}
 	server := httptest.NewServer(http.HandlerFunc(r.jumio))
 	t.Cleanup(server.Close)
 	r.url, _ = url.Parse(server.URL)
@@ -75,43 +82,65 @@ func (r *rig) jumio(w http.ResponseWriter, req *http.Request) {
 	id := strings.Split(strings.TrimSuffix(req.URL.Path, "/status"), "/workflow-executions/")[1]
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.asked[id]++
-	status, ok := r.statuses[id]
-	if !ok {
-		w.WriteHeader(http.StatusNotFound)
-		return
+	r.asked[id] = append(r.asked[id], time.Now())
+	a, ok := r.answers[id]
+	switch {
+	case r.refuses > 0:
+		r.refuses--
+		a = answer{code: http.StatusUnauthorized}
+	case !ok:
+		a = answer{code: http.StatusNotFound}
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"account": map[string]string{"id": "a"}, "workflowExecution": map[string]string{"id": id, "status": status, "definitionKey": "10"},
-	})
+	w.WriteHeader(a.code)
+	_, _ = w.Write([]byte(a.body))
 }
 
 func (r *rig) says(id, status string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.statuses[id] = status
+	body, _ := json.Marshal(map[string]any{
+		"account": map[string]string{"id": "a"}, "workflowExecution": map[string]string{"id": id, "status": status, "definitionKey": "10"},
+	})
+	r.answer(id, answer{http.StatusOK, string(body)})
 }
 
-func (r *rig) askedFor(id string) int {
+func (r *rig) answer(id string, a answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.asked[id]
+	r.answers[id] = a
+}
+
+func (r *rig) refuse(tokens int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuses = tokens
+}
+
+func (r *rig) askedFor(id string) int { return len(r.timesAsked(id)) }
+
+func (r *rig) timesAsked(id string) []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asked[id])
+}
+
+func (r *rig) client(budget jumio.Budget) *jumio.Client {
+	r.Helper()
+	client, err := jumio.New(jumio.Config{
+		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", TokenURL: r.url, RetrievalURL: r.url,
+		Budget: budget, MaxImageBytes: 1 << 20, ProgressTimeout: 10 * time.Second,
+	}, zaptest.NewLogger(r), jumio.NewMetrics(prometheus.NewRegistry()))
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(client.Close)
+	return client
 }
 
 // reconciler returns one whose job does not run: the test looks itself.
 func (r *rig) reconciler(delays workflow.Delays) *Reconciler {
 	r.Helper()
 	log := zaptest.NewLogger(r)
-	client, err := jumio.New(jumio.Config{
-		Credentials: jumio.Credentials{ClientID: "c", ClientSecret: "s"}, UserAgent: "Test Worker/v1", TokenURL: r.url, RetrievalURL: r.url,
-		Budget: jumio.NewLocalBudget(10_000), MaxImageBytes: 1 << 20, ProgressTimeout: 10 * time.Second,
-	}, log, jumio.NewMetrics(prometheus.NewRegistry()))
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.Cleanup(client.Close)
 	rec := New(Options{
-		DB: r.store.DB, Queue: r.newQueue(), Jumio: client, Delays: delays, SessionTimeout: 15 * time.Minute, Grace: 5 * time.Minute,
+		DB: r.store.DB, Queue: r.newQueue(), Jumio: r.client(jumio.NewLocalBudget(10_000)), Delays: delays, SessionTimeout: 15 * time.Minute, Grace: 5 * time.Minute,
 		CallbacksDown: func() []string { return nil }, Holds: func(string) bool { return false }, Log: log, Registerer: prometheus.NewRegistry(),
 	})
 	rec.storeSettings(r.Context())
@@ -123,6 +152,16 @@ func (r *rig) look(rec *Reconciler) {
 	if err := rec.look(r.Context()); err != nil {
 		r.Fatalf("look: %v", err)
 	}
+}
+
+// lease takes the only question.
+func (r *rig) lease(rec *Reconciler) results.Ask {
+	r.Helper()
+	asks, err := rec.results.LeaseAsks(r.Context(), results.Asking{Limit: batchSize, HoldFor: holdFor})
+	if err != nil || len(asks) != 1 {
+		r.Fatalf("got %d questions, %v", len(asks), err)
+	}
+	return asks[0]
 }
 
 func (r *rig) expect(id string) {
@@ -190,14 +229,66 @@ func TestExpect(t *testing.T) {
 		row("a", "emea-1", "u", true))
 	r.callback("ended", "PROCESSED", time.Now())
 	r.expect("ended")
-	r.want("one that has ended", `SELECT state, next_ask_at FROM jumio.expectations WHERE workflow_execution_id = 'ended'`, row("answered", nil))
+	r.want("one that has ended", `SELECT state, next_ask_at, answered_at IS NOT NULL FROM jumio.expectations WHERE workflow_execution_id = 'ended'`, row("answered", nil, true))
 	for _, wrong := range []string{
-		`'', 'a'`, `NULL, 'a'`, `'w w', 'a'`, `'w', 'a/b'`, `'w', NULL`, `'w', 'a', 'moon-1'`, `'w', 'a', token_lifetime => '0'`, `'w', 'a', token_lifetime => NULL`,
+		`'', 'a'`, `NULL, 'a'`, `'w w', 'a'`, `E'w\n', 'a'`, `repeat('w', 65), 'a'`, `'ö', 'a'`, `'w', 'a/b'`, `'w', ''`, `'w', NULL`, `'w', repeat('a', 65)`,
+		`'w', 'a', 'moon-1'`, `'w', 'a', ''`, `'w', 'a', token_lifetime => '0'`, `'w', 'a', token_lifetime => '-1 second'`, `'w', 'a', token_lifetime => NULL`,
 	} {
 		if _, err := r.store.Pool().Exec(t.Context(), `SELECT jumio.expect(`+wrong+`)`); err == nil {
 			t.Errorf("expect(%s): no error", wrong)
 		}
 	}
+}
+
+// TestExpectAgain: in no state does a repetition change state, deadline, counts or times.
+func TestExpectAgain(t *testing.T) {
+	r := newRig(t)
+	rec := r.reconciler(workflow.Delays{0, time.Hour})
+	const all = `SELECT * FROM jumio.expectations ORDER BY workflow_execution_id`
+	for _, id := range []string{"answered", "asked", "new", "overdue", "pending", "recovered"} {
+		r.exec(`SELECT jumio.expect($1, 'a', 'emea-1', 'u', '3')`, id)
+	}
+	r.callback("answered", "PROCESSED", time.Now())
+	r.says("recovered", "PROCESSED")
+	for _, ids := range [][]string{{"recovered", "asked", "overdue", "pending"}, {"overdue", "pending"}} {
+		for _, id := range ids {
+			r.due(id)
+		}
+		r.look(rec)
+	}
+	r.exec(`UPDATE callbackd.workflow_executions SET retrieval_state = 'pending' WHERE workflow_execution_id = 'pending'`) // a refetch
+	r.want("states", `SELECT workflow_execution_id, state FROM jumio.expectations ORDER BY 1`, row("answered", "answered"), row("asked", "expected"),
+		row("new", "expected"), row("overdue", "overdue"), row("pending", "overdue"), row("recovered", "recovered"))
+	before := storetest.Query(t, r.store, all)
+	r.exec(`SELECT jumio.expect(workflow_execution_id, 'b', 'apac-1', 'v', '4', '1 day') FROM jumio.expectations`)
+	r.want("a repetition", all, before...)
+}
+
+// TestExpectOfOverdue: one that nobody had announced stays overdue.
+func TestExpectOfOverdue(t *testing.T) {
+	r := newRig(t)
+	rec := r.reconciler(workflow.Delays{0})
+	r.callback("w", "INITIATED", time.Now())
+	r.exec(`UPDATE callbackd.workflow_executions SET last_callback_at = now() - interval '1 hour'`)
+	r.look(rec)
+	r.want("overdue", `SELECT stage, (SELECT count(*) FROM jumio.expectations) FROM jumio.verifications`, row("overdue", int64(0)))
+	r.expect("w")
+	r.want("expected", states, row("w", "overdue", "awaiting", "overdue", int32(1), true, true))
+	r.callback("w", "PROCESSED", time.Now())
+	r.want("answered", states, row("w", "in_review", "pending", "answered", int32(1), true, false))
+}
+
+// TestDeadlines follow the workers' settings, also those of what is expected already.
+func TestDeadlines(t *testing.T) {
+	r := newRig(t)
+	const minutes = `SELECT workflow_execution_id, (extract(epoch FROM deadline_at - expected_at) / 60)::int, (extract(epoch FROM next_ask_at - deadline_at) / 60)::int FROM jumio.expectations ORDER BY 1`
+	r.exec(`SELECT jumio.expect('before', 'a', token_lifetime => '10 minutes')`)
+	r.want("before a worker has run", minutes, row("before", int32(30), int32(0)))
+	rec := r.reconciler(workflow.Delays{time.Minute})
+	rec.SessionTimeout, rec.Grace = time.Hour, 7*time.Minute
+	rec.storeSettings(t.Context())
+	r.exec(`SELECT jumio.expect('now', 'a', token_lifetime => '10 minutes')`)
+	r.want("after it", minutes, row("before", int32(77), int32(1)), row("now", int32(77), int32(1)))
 }
 
 func TestMissedCallbackIsRecovered(t *testing.T) {
@@ -219,13 +310,70 @@ func TestMissedCallbackIsRecovered(t *testing.T) {
 		t.Errorf("callbackd_missed_callbacks_recovered_total is %g, want 1", n)
 	}
 
-	// The callback comes after all, and another one after it.
+	storetest.Finish(t, r.store, claim(r, "w"), storetest.Outcome(workflow.Retrieved, `{"workflow":{"id":"w"}}`))
+	r.want("retrieved", `SELECT callback_count, first_callback_at, retrieval_state FROM jumio.workflow_executions`, row(int64(0), nil, "retrieved"))
+	r.want("no row", `SELECT count(*) FROM jumio.callbacks`, row(int64(0)))
+}
+
+// TestCallbackAfterRecovery: the callback that should have brought the final status
+// retrieves nothing, whenever it was sent; a newer one does.
+func TestCallbackAfterRecovery(t *testing.T) {
+	for name, sent := range map[string]time.Duration{"long before": -time.Hour, "just after": time.Minute, "unknown when": 0} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			rec := r.reconciler(workflow.Delays{0})
+			for _, state := range []string{"pending", "retrieved"} {
+				r.expect(state)
+				r.says(state, "PROCESSED")
+				r.due(state)
+			}
+			r.look(rec)
+			storetest.Finish(t, r.store, claim(r, "retrieved"), storetest.Outcome(workflow.Retrieved, `{"workflow":{"id":"retrieved"}}`))
+			var sentAt time.Time
+			if sent != 0 {
+				sentAt = time.Now().Add(sent)
+			}
+			const executions = `SELECT retrieval_state, retrieval_generation, callback_count, first_callback_at IS NOT NULL FROM callbackd.workflow_executions ORDER BY 1`
+			r.callback("pending", "PROCESSED", sentAt)
+			for range 2 { // it is repeated
+				r.callback("retrieved", "PROCESSED", sentAt)
+			}
+			r.want("the late callbacks", executions, row("pending", int32(1), int64(1), true), row("retrieved", int32(1), int64(2), true))
+			r.want("the expectations", `SELECT DISTINCT state FROM jumio.expectations`, row("recovered"))
+			r.callback("retrieved", "PROCESSED", time.Now().Add(2*time.Minute))
+			r.want("a newer callback", executions, row("pending", int32(1), int64(1), true), row("pending", int32(2), int64(3), true))
+		})
+	}
+}
+
+// TestCallbackAfterRecoveryThatFailed: it is tried again, and the callback after it counts
+// as any other.
+func TestCallbackAfterRecoveryThatFailed(t *testing.T) {
+	r := newRig(t)
+	rec := r.reconciler(workflow.Delays{0})
+	r.expect("w")
+	r.says("w", "PROCESSED")
+	r.due("w")
+	r.look(rec)
+	storetest.Finish(t, r.store, claim(r, "w"), results.Outcome{Conclusion: workflow.Conclusion{Outcome: workflow.Failed, State: workflow.Failed, Error: "not_found: details"}})
+	r.callback("w", "PROCESSED", time.Now())
+	r.want("tried again", `SELECT retrieval_state FROM jumio.workflow_executions`, row("pending"))
 	storetest.Finish(t, r.store, claim(r, "w"), storetest.Outcome(workflow.Retrieved, `{"workflow":{"id":"w"}}`))
 	r.callback("w", "PROCESSED", time.Now().Add(time.Minute))
-	r.want("the late callback", `SELECT callback_count, retrieval_state FROM jumio.workflow_executions`, row(int64(1), "retrieved"))
-	r.want("the expectation", states, row("w", "decided", "retrieved", "recovered", int32(1), true, false))
-	r.callback("w", "PROCESSED", time.Now().Add(2*time.Minute))
-	r.want("a newer callback", `SELECT callback_count, retrieval_state FROM jumio.workflow_executions`, row(int64(2), "pending"))
+	r.want("a newer callback", `SELECT retrieval_state FROM jumio.workflow_executions`, row("pending"))
+}
+
+// TestExpectedAgain: a callback that says that it has ended is contradicted by Jumio.
+func TestExpectedAgain(t *testing.T) {
+	r := newRig(t)
+	r.expect("w")
+	r.callback("w", "SESSION_EXPIRED", time.Now())
+	r.want("answered", states, row("w", "expired", "not_required", "answered", int32(0), true, false))
+	r.callback("w", "ACQUISITION_STARTED", time.Now().Add(time.Second))
+	storetest.Finish(t, r.store, claim(r, "w"), results.Outcome{Conclusion: workflow.Conclusion{Outcome: workflow.Awaiting, State: workflow.Awaiting, Status: "ACQUISITION_STARTED"}})
+	r.want("expected again", states, row("w", "started", "awaiting", "expected", int32(0), false, true))
+	r.want("the deadline", `SELECT e.deadline_at - w.last_callback_at = interval '20 minutes', e.next_ask_at = e.deadline_at
+		FROM jumio.expectations AS e JOIN jumio.workflow_executions AS w USING (workflow_execution_id)`, row(true, true))
 }
 
 // claim takes the lease of the retrieval that is pending.

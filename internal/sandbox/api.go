@@ -149,7 +149,7 @@ func (s *Sandbox) visit(r *http.Request, client Client, v visit, act action) *re
 	if client.DataCenter != "" && client.DataCenter != v.journey.DataCenter {
 		return problem(http.StatusForbidden, "the client belongs to another data center")
 	}
-	v.enter()
+	v.enter(r.Context())
 	var answer *response
 	complete := false
 	if s.isDown(v.journey.DataCenter, v.endpoint) {
@@ -157,7 +157,7 @@ func (s *Sandbox) visit(r *http.Request, client Client, v visit, act action) *re
 	} else {
 		answer, complete = s.spoiled(r, v.journey.faults, v.endpoint, v.classifier(), act)
 	}
-	answer.beforeEnd = func() { v.leave(complete) }
+	answer.beforeEnd = func() { v.leave(r.Context(), complete) }
 	return answer
 }
 

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -203,6 +204,25 @@ func TestLedgerSeesRequestsAtTheSameTime(t *testing.T) {
 	waitFor(t, "three requests at the same time", func() bool { return j.entry().MaxConcurrent == 3 })
 	if same := j.entry().MaxConcurrentSame; same != 2 {
 		t.Errorf("%d requests to the same address at the same time, want 2", same)
+	}
+}
+
+// TestLedgerForgetsWhoHasGone: a client that gave up and asks again asks once at a time,
+// though nothing of the sandbox's has noticed yet that it gave up.
+func TestLedgerForgetsWhoHasGone(t *testing.T) {
+	j := newJourney(t, start(t, Config{}), "passed-passport")
+	v := visit{endpoint: EndpointDetails, journey: j}
+	first, giveUp := context.WithCancel(t.Context())
+	v.enter(first)
+	giveUp()
+	v.enter(t.Context())
+	if e := j.entry(); e.MaxConcurrent != 1 || e.MaxConcurrentSame != 1 {
+		t.Errorf("%d and %d requests at the same time, want 1", e.MaxConcurrent, e.MaxConcurrentSame)
+	}
+	v.leave(first, false)
+	v.leave(t.Context(), true)
+	if e := j.entry(); e.DetailsRequests != (Hits{2, 1}) {
+		t.Errorf("details %+v", e.DetailsRequests)
 	}
 }
 

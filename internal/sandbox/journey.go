@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -127,7 +128,7 @@ func (s *Sandbox) NewJourney(kind string, opts ...Option) (*Journey, error) {
 func (s *Sandbox) add(invent func(journey.Settings, uint64) *journey.Journey, opts ...Option) (*Journey, error) {
 	j := &Journey{
 		callbackURL: s.cfg.CallbackURL, userReference: s.cfg.UserReference, attempts: s.cfg.Attempts,
-		ledger: record{hits: map[visit]Hits{}, inFlight: map[visit]int{}},
+		ledger: record{hits: map[visit]Hits{}, inFlight: map[visit][]context.Context{}},
 	}
 	for _, opt := range opts {
 		opt(j)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -104,7 +105,7 @@ const maxDeliveries = 32
 type record struct {
 	Activity
 	hits     map[visit]Hits
-	inFlight map[visit]int
+	inFlight map[visit][]context.Context // those of the requests
 }
 
 // visit is what a request asks of a journey; part is nil unless it is an image.
@@ -121,8 +122,9 @@ func (v visit) classifier() string {
 	return v.part.Classifier
 }
 
-// enter counts the visit; leave must follow.
-func (v visit) enter() {
+// enter counts the visit of a request, until leave. A request whose client has gone, and
+// that has not noticed yet, is no longer in progress.
+func (v visit) enter(request context.Context) {
 	j := v.journey
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -130,21 +132,23 @@ func (v visit) enter() {
 	hits := r.hits[v]
 	hits.Requests++
 	r.hits[v] = hits
-	r.inFlight[v]++
+	r.inFlight[v] = append(r.inFlight[v], request)
 	all := 0
-	for _, n := range r.inFlight {
-		all += n
+	for of, requests := range r.inFlight {
+		requests = slices.DeleteFunc(requests, func(other context.Context) bool { return other.Err() != nil })
+		r.inFlight[of] = requests
+		all += len(requests)
 	}
 	r.MaxConcurrent = max(r.MaxConcurrent, all)
-	r.MaxConcurrentSame = max(r.MaxConcurrentSame, r.inFlight[v])
+	r.MaxConcurrentSame = max(r.MaxConcurrentSame, len(r.inFlight[v]))
 }
 
-// leave ends the visit; complete means that it got its whole, final answer.
-func (v visit) leave(complete bool) {
+// leave ends the visit of a request; complete means that it got its whole, final answer.
+func (v visit) leave(request context.Context, complete bool) {
 	v.journey.mu.Lock()
 	defer v.journey.mu.Unlock()
 	r := &v.journey.ledger
-	r.inFlight[v]--
+	r.inFlight[v] = slices.DeleteFunc(r.inFlight[v], func(other context.Context) bool { return other == request })
 	if complete {
 		hits := r.hits[v]
 		hits.OK++

@@ -39,7 +39,8 @@ func (s *Spool) fail(err error) {
 }
 
 // check tests whether the disk takes callbacks, opens the spool if that was
-// impossible until now, and deletes what could not be deleted before.
+// impossible until now, deletes what could not be deleted before, and notices that an
+// operator has deleted damaged segments.
 func (s *Spool) check() {
 	err := s.tryDisk()
 	if err != nil {
@@ -49,10 +50,11 @@ func (s *Spool) check() {
 	for _, g := range s.segments {
 		if g.stuck {
 			s.removeDone()
-			s.publish()
 			break
 		}
 	}
+	s.countKept()
+	s.publish()
 	if s.failing.Swap(nil) != nil {
 		s.o.Log.Info("the spool's disk takes callbacks again", zap.String("directory", s.o.Dir))
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -14,6 +15,7 @@ import (
 const (
 	lockFile     = "lock"
 	positionFile = "position"
+	idFile       = "id"
 	testFile     = "test" // written to check the disk, and deleted at once
 	// damagedSuffix marks a segment that was read as far as possible and is kept for
 	// an operator to examine.
@@ -125,7 +127,11 @@ func lock(dir string) (*os.File, error) {
 func savePosition(dir, segment string, done int) error {
 	text := fmt.Sprintf("%s %d", segment, done)
 	text = fmt.Sprintf("%s %08x\n", text, checksum([]byte(text)))
-	path := filepath.Join(dir, positionFile)
+	return replaceFile(filepath.Join(dir, positionFile), text)
+}
+
+// replaceFile replaces a small file as a whole, without an fsync.
+func replaceFile(path, text string) error {
 	_ = os.Remove(path + ".new") // a crash may have left one
 	f, err := createFile(path + ".new")
 	if err != nil {
@@ -136,6 +142,25 @@ func savePosition(dir, segment string, done int) error {
 		return errors.Join(err, os.Remove(path+".new"))
 	}
 	return os.Rename(path+".new", path)
+}
+
+// loadID returns the spool's id; if there is none, or it cannot be read, a new one that
+// it saves.
+func loadID(dir string) (uuid.UUID, error) {
+	path := filepath.Join(dir, idFile)
+	if f, err := openFile(path, os.O_RDONLY); err == nil {
+		defer f.Close() // only read
+		var text string
+		_, _ = fmt.Fscan(f, &text) // what cannot be read is no id
+		if id, err := uuid.Parse(text); err == nil {
+			return id, nil
+		}
+	}
+	id := uuid.New()
+	if err := replaceFile(path, id.String()+"\n"); err != nil {
+		return uuid.Nil, fmt.Errorf("save the spool's id: %w", err)
+	}
+	return id, nil
 }
 
 func loadPosition(dir string) (segment string, done int) {

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"go.uber.org/zap"
@@ -56,6 +57,9 @@ type Stats struct {
 	Callbacks int
 	// Oldest is when the oldest of them was received; zero if there are none.
 	Oldest time.Time
+	// Files is how many files hold callbacks, or did until the disk damaged them:
+	// the segments, and the damaged ones that are kept.
+	Files int
 	// Damages is how many records and ends of segments have been unreadable since
 	// Open.
 	Damages int
@@ -84,6 +88,7 @@ type Spool struct {
 	next       uint64 // number of the next record
 	oldest     time.Time
 	damages    int
+	kept       int  // damaged segments that are kept, as last counted
 	noPosition bool // saving the position failed last time
 }
 
@@ -204,11 +209,32 @@ func (s *Spool) recover() (err error) {
 		s.next = g.info.BaseIndex + baseStep
 	}
 	s.removeDone()
-	kept, err := filepath.Glob(filepath.Join(s.o.Dir, "*"+damagedSuffix))
-	if err == nil && len(kept) > 0 {
+	if kept := s.countKept(); len(kept) > 0 {
 		s.o.Log.Warn("damaged segments are kept beside the spool", zap.String("files", strings.Join(kept, " ")))
 	}
 	return s.findOldest()
+}
+
+// countKept returns the damaged segments that are kept, until an operator deletes them.
+func (s *Spool) countKept() []string {
+	kept, err := filepath.Glob(filepath.Join(s.o.Dir, "*"+damagedSuffix))
+	if err == nil { // never for this pattern, unless the directory's name is one
+		s.kept = len(kept)
+	}
+	return kept
+}
+
+// ID tells this spool from others. It is made at the first call and kept in the
+// directory.
+func (s *Spool) ID(ctx context.Context) (id uuid.UUID, err error) {
+	failed := s.do(ctx, func() {
+		if s.lock == nil {
+			err = s.notOpen
+			return
+		}
+		id, err = loadID(s.o.Dir)
+	})
+	return id, errors.Join(failed, err)
 }
 
 // Close closes the spool; its callbacks stay in it. It does not wait long for a
@@ -234,7 +260,7 @@ func (s *Spool) Stats() Stats { return *s.stats.Load() }
 
 // publish updates what Stats returns.
 func (s *Spool) publish() {
-	stats := Stats{Damages: s.damages, Callbacks: s.waiting()}
+	stats := Stats{Damages: s.damages, Callbacks: s.waiting(), Files: len(s.segments) + s.kept}
 	for _, g := range s.segments {
 		stats.Bytes += g.size
 	}

@@ -124,6 +124,8 @@ func (s *Spool) removeDone() {
 			}
 			g.stuck = true
 			kept = append(kept, g)
+		} else if g.damage != "" {
+			s.kept++
 		}
 	}
 	clear(s.segments[len(kept):])

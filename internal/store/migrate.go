@@ -24,7 +24,7 @@ import (
 )
 
 // RequiredVersion is the oldest schema version that this program's SQL works with.
-const RequiredVersion = 28
+const RequiredVersion = 38
 
 // migrateLock is the advisory lock that a migration run holds.
 const migrateLock = 4711202604711

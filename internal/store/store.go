@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"callbackd/internal/tombstone"
 )
 
 // Options are the settings of a DB.
@@ -24,8 +26,10 @@ type Options struct {
 	DSN string
 	// MaxConns bounds the pool; 0 leaves the DSN's or pgx's own default.
 	MaxConns int32
-	Log      *zap.Logger
-	Metrics  *Metrics
+	// ErasureKey is that of the tombstones; the zero Key for none.
+	ErasureKey tombstone.Key
+	Log        *zap.Logger
+	Metrics    *Metrics
 }
 
 // DB is a pool of connections. It is safe for concurrent use.
@@ -35,6 +39,8 @@ type DB struct {
 	// Log and Metrics are for store/receiving and store/results, too.
 	Log     *zap.Logger
 	Metrics *Metrics
+	// ErasureKey is for store/results.
+	ErasureKey tombstone.Key
 }
 
 // Open creates the pool without waiting for the database. Close it.
@@ -61,7 +67,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	failover.pool.Store(pool)
 	o.Metrics.observePool(pool)
-	return &DB{pool: pool, Log: o.Log, Metrics: o.Metrics, waker: startWaker(pool, o.Log)}, nil
+	return &DB{pool: pool, Log: o.Log, Metrics: o.Metrics, ErasureKey: o.ErasureKey, waker: startWaker(pool, o.Log)}, nil
 }
 
 // makeDurable raises a weaker synchronous_commit, which may be the default of a server

@@ -8,7 +8,6 @@ package upkeep
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,15 +45,14 @@ type Upkeep struct {
 	ahead   *prometheus.GaugeVec
 	lag     *prometheus.GaugeVec
 
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	running periodic.Group
 }
 
 // New creates an Upkeep; nothing runs before Start.
 func New(o Options) *Upkeep {
 	registered := promauto.With(o.Registerer)
 	return &Upkeep{
-		Options: o, results: results.New(o.DB), cancel: func() {},
+		Options: o, results: results.New(o.DB),
 		ahead: registered.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "callbackd_partitions_ahead",
 			Help: "Whole months after the current one that have a partition of their own, by table.",
@@ -68,7 +66,7 @@ func New(o Options) *Upkeep {
 
 // Start begins the upkeep.
 func (u *Upkeep) Start(ctx context.Context) {
-	ctx, u.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx = u.running.Begin(ctx)
 	for _, task := range []struct {
 		interval, timeout time.Duration
 		do                func(context.Context)
@@ -77,14 +75,13 @@ func (u *Upkeep) Start(ctx context.Context) {
 		{moveInterval, moveInterval, u.move},
 		{consumerInterval, consumerInterval, u.consumers},
 	} {
-		u.running.Go(func() { periodic.Run(ctx, task.interval, task.timeout, task.do) })
+		u.running.Run(ctx, task.interval, task.timeout, task.do)
 	}
 }
 
 // Stop ends the upkeep, and returns once it has ended.
 func (u *Upkeep) Stop() {
-	u.cancel()
-	u.running.Wait()
+	u.running.Stop()
 }
 
 func (u *Upkeep) partitions(ctx context.Context) {

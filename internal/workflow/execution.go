@@ -34,6 +34,7 @@ const (
 	EventExpired          EventType = "expired"
 	EventRecovered        EventType = "missed_callback_recovered"
 	EventOverdue          EventType = "overdue"
+	EventErased           EventType = "erased"
 )
 
 // Event is a row of jumio.events, with what is known after it.
@@ -114,6 +115,8 @@ type Execution struct {
 
 	// ExpectedAt is when it was said to have been started; zero if that was not said.
 	ExpectedAt time.Time `db:"expected_at,readonly"`
+	// ErasedAt is when it was erased; zero if it was not. Then only its ID is left.
+	ErasedAt time.Time `db:"erased_at,readonly"`
 
 	// Only attempts write the following fields.
 

@@ -45,9 +45,11 @@ func Promote(e *Execution, d *Delivery, now time.Time) Change {
 	}
 	c.Final, _ = FinalStatus(d.WorkflowStatus)
 	e.OverdueAt = time.Time{}
-	if e.RecoveredStatus != "" && d.WorkflowStatus == e.RecoveredStatus && e.RetrievalState != Failed {
-		e.RecoveredStatus = "" // it says what is known already
-		return c
+	if e.RecoveredStatus != "" && d.WorkflowStatus == e.RecoveredStatus {
+		e.RecoveredStatus = ""
+		if e.RetrievalState != Failed {
+			return c // it says what is known already
+		}
 	}
 	c.Expired = enter(e, d, newest, now)
 	return c

@@ -26,7 +26,10 @@ func (e *Execution) Recoverable() bool {
 // The execution must be Recoverable. A retrieval begins unless the workflow execution has
 // expired.
 func Recover(e *Execution, status string, askedAt time.Time) []Event {
-	e.Status, e.RecoveredStatus, e.OverdueAt = status, status, time.Time{}
+	if e.Status != status { // otherwise its callback has come, and the retrieval failed
+		e.RecoveredStatus = status
+	}
+	e.Status, e.OverdueAt = status, time.Time{}
 	// Jumio's answer counts like a callback of that moment, so that late ones from before
 	// change nothing.
 	e.DecidedSentAt, e.DecidedBodyDigest = latest(e.DecidedSentAt, askedAt), nil

@@ -1,6 +1,6 @@
 // Package receiving holds the statements that the role callbackd_receiver may execute:
-// those that add callbacks and rejected callbacks, and those that load and save the
-// addresses of Jumio's hosts. What faces the internet has no other SQL, and nothing here
+// those that add callbacks and rejected callbacks, report the spool, and load and save
+// the addresses of Jumio's hosts. What faces the internet has no other SQL, and nothing here
 // reads what Jumio sent.
 package receiving
 

@@ -2,8 +2,11 @@ package receiving
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"callbackd/internal/callback"
@@ -43,4 +46,15 @@ func (s *Store) RejectSpooled(ctx context.Context, c *callback.Callback, cause e
 	tag, err := s.db.Pool().Exec(ctx, insertRejected+` ON CONFLICT DO NOTHING`, rejectedRow.Values(&r)...)
 	s.db.Metrics.DeadLetters.Add(float64(tag.RowsAffected()))
 	return store.Translate(fmt.Sprintf("make spooled callback %s a dead letter", c.ID), err)
+}
+
+// ReportSpool says whether the spool on a host holds callbacks: an erasure waits for those
+// that do. On a schema of before there were erasures it does nothing.
+func (s *Store) ReportSpool(ctx context.Context, id uuid.UUID, host string, empty bool) error {
+	_, err := s.db.Pool().Exec(ctx, `SELECT callbackd.report_spool($1, $2, $3)`, id, host, empty)
+	err = store.Translate("report the spool", err)
+	if e, ok := errors.AsType[*store.SQLError](err); ok && e.Code == pgerrcode.UndefinedFunction {
+		return nil
+	}
+	return err
 }

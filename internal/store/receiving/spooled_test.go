@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"callbackd/internal/callback"
@@ -88,4 +90,40 @@ func TestReadOnlyConnectionsAreClosed(t *testing.T) {
 	storetest.Eventually(t, "the connection of a read-only session is closed", func() bool {
 		return s.InsertSpooled(t.Context(), []*callback.Callback{storetest.Callback("after")}) == nil
 	})
+}
+
+// A spool is reported while it holds callbacks, with the role of a receive-only instance;
+// a schema of before is not asked.
+func TestReportSpool(t *testing.T) {
+	dsn := storetest.NewMigrated(t)
+	owner := storetest.Open(t, dsn)
+	s := storetest.Open(t, storetest.AsMember(t, dsn, "callbackd_receiver"))
+	id := uuid.New()
+	since := func() []time.Time {
+		t.Helper()
+		var list []time.Time
+		for _, row := range storetest.Query(t, owner, `SELECT not_empty_since FROM callbackd.spools WHERE spool_id = $1 AND host = 'receiver-1'`, id) {
+			list = append(list, row[0].(time.Time))
+		}
+		return list
+	}
+	report := func(empty bool) {
+		t.Helper()
+		if err := s.ReportSpool(t.Context(), id, "receiver-1", empty); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(true) // nothing to remove
+	report(false)
+	first := since()
+	report(false)
+	if again := since(); len(first) != 1 || len(again) != 1 || !first[0].Equal(again[0]) {
+		t.Errorf("not empty since %v, then since %v", first, again)
+	}
+	report(true)
+	if got := since(); len(got) != 0 {
+		t.Errorf("an empty spool is not empty since %v", got)
+	}
+	storetest.Query(t, owner, `DROP FUNCTION callbackd.report_spool(uuid, text, boolean)`)
+	report(false)
 }

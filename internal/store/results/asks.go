@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,6 +126,9 @@ func (s *Store) FinishAsk(ctx context.Context, a *Ask, asked Asked, delays workf
 		}
 		return tx.askAgain(ctx, a, e, asked, n, delays, &f)
 	})
+	if err = s.eraseIfBarred(ctx, err, a.WorkflowExecutionID, cmp.Or(a.AccountID, asked.AccountID)); errors.Is(err, ErrErased) {
+		return Found{}, nil
+	}
 	return f, err
 }
 
@@ -142,6 +146,9 @@ func (tx *Tx) heldAsk(ctx context.Context, a *Ask) (n int, held bool, err error)
 
 // recover takes in a final status, and answers the expectation if there is one.
 func (tx *Tx) recover(ctx context.Context, e *workflow.Execution, asked Asked, enqueue func(*Tx, *workflow.Execution) error, f *Found) error {
+	if err := tx.notBarred(ctx, executionAndAccount(e.ID, cmp.Or(e.AccountID, asked.AccountID))...); err != nil {
+		return err
+	}
 	f.Recovered = e.Recoverable()
 	state := "answered" // a callback has come meanwhile
 	var events []workflow.Event
@@ -201,11 +208,9 @@ func (tx *Tx) askAgain(ctx context.Context, a *Ask, e *workflow.Execution, asked
 }
 
 // TakeIn takes in a final status of a workflow execution that callbackd may not know yet,
-// like FinishAsk. It reports whether that was news.
-func (s *Store) TakeIn(ctx context.Context, id, dataCenter string, asked Asked, enqueue func(*Tx, *workflow.Execution) error) (bool, error) {
-	var f Found
-	err := s.InTx(ctx, fmt.Sprintf("take in the workflow execution %q", id), func(tx *Tx) error {
-		f = Found{}
+// like FinishAsk. It returns ErrErased if that, or its account, is erased.
+func (s *Store) TakeIn(ctx context.Context, id, dataCenter string, asked Asked, enqueue func(*Tx, *workflow.Execution) error) error {
+	return s.InTx(ctx, fmt.Sprintf("take in the workflow execution %q", id), func(tx *Tx) error {
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO callbackd.workflow_executions (workflow_execution_id, data_center) VALUES ($1, nullif($2, ''))
 			ON CONFLICT DO NOTHING`, id, dataCenter); err != nil {
@@ -215,9 +220,12 @@ func (s *Store) TakeIn(ctx context.Context, id, dataCenter string, asked Asked, 
 		if err != nil {
 			return err
 		}
-		return tx.recover(ctx, known[id], asked, enqueue, &f)
+		e := known[id]
+		if e == nil || !e.ErasedAt.IsZero() {
+			return ErrErased
+		}
+		return tx.recover(ctx, e, asked, enqueue, &Found{})
 	})
-	return f.Recovered, err
 }
 
 // Expectations counts the verifications in each state: answered and recovered are those of

@@ -254,8 +254,8 @@ func TestRightsOfConsumersAndReaders(t *testing.T) {
 			t.Errorf("a consumer, a reader or a starter may write %s", name)
 		}
 	}
-	if views != 12 {
-		t.Errorf("%d views, want 12", views)
+	if views != 15 {
+		t.Errorf("%d views, want 15", views)
 	}
 	for who, conn := range map[string]*pgx.Conn{"reader": reader, "receiver": receiver, "starter": starter} {
 		try(conn, who, `SELECT jumio.handled('c', 0)`, privilege)

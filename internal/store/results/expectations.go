@@ -134,6 +134,17 @@ func queueAnswer(batch *pgx.Batch, workflowExecutionID string) {
 		workflowExecutionID)
 }
 
+// queueReopen queues the statement that expects again what a callback has answered, because
+// Jumio says that it has not ended.
+func queueReopen(batch *pgx.Batch, workflowExecutionID string) {
+	batch.Queue(`
+		UPDATE callbackd.expectations AS e SET
+			state = 'expected', answered_at = NULL, deadline_at = w.last_callback_at + s.session_timeout + s.grace,
+			next_ask_at = w.last_callback_at + s.session_timeout + s.grace + s.first_delay, asked_since_deadline = 0, asked_early = false
+		FROM callbackd.workflow_executions AS w, callbackd.reconciliation AS s
+		WHERE e.workflow_execution_id = $1 AND w.workflow_execution_id = $1 AND e.state = 'answered'`, workflowExecutionID)
+}
+
 // Adopt begins to look after workflow executions that nobody has announced, and whose
 // newest callback is not final: those whose deadline has passed, at most limit, with
 // callbacks since a time. It forgets those for which that is no longer true.

@@ -23,7 +23,7 @@ import (
 // promote takes callbacks of new workflow executions and makes those pending.
 func promote(ctx context.Context, s *storetest.Store, take results.Take) (list []workflow.Delivery, err error) {
 	err = s.InTx(ctx, "promote", func(tx *results.Tx) error {
-		if list, err = tx.TakeInbox(ctx, take); err != nil {
+		if list, _, err = tx.TakeInbox(ctx, take); err != nil {
 			return err
 		}
 		var made []*workflow.Execution
@@ -210,8 +210,8 @@ func TestExecutionsKeepEveryColumn(t *testing.T) {
 		write(func(tx *results.Tx) error {
 			got, err := tx.LockExecutions(t.Context(), []string{"w"})
 			want := *want
-			// The attempts' columns.
-			want.ExpectedAt = time.Time{}
+			// What attempts, expectations and erasures write.
+			want.ExpectedAt, want.ErasedAt = time.Time{}, time.Time{}
 			want.DetailsRetrievedAt, want.DataCenter, want.DecisionType, want.RetrievalChanged, want.LeaseUntil = time.Time{}, "", "", false, time.Time{}
 			if d := cmp.Diff(map[string]*workflow.Execution{"w": &want}, got, cmpopts.EquateApproxTime(0)); d != "" {
 				t.Errorf("%s (-want +got):\n%s", step, d)

@@ -2,6 +2,7 @@ package results
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/google/uuid"
@@ -81,8 +82,11 @@ func deliveryColumns() string {
 // whoever wrote the rows, but a workflow execution's id may be invalid; then the
 // callback cannot be promoted.
 //
+// It does not return callbacks of what is erased, but their ids, for DropCallbacks.
+//
 // From then on, the transaction waits no longer than promotionLockTimeout for a lock.
-func (tx *Tx) TakeInbox(ctx context.Context, t Take) (list []workflow.Delivery, err error) {
+func (tx *Tx) TakeInbox(ctx context.Context, t Take) (list []workflow.Delivery, barred []uuid.UUID, err error) {
+	var erased bool
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT set_config('lock_timeout', $1, true)`, promotionLockTimeout)
 	batch.Queue(takeInbox, t.Limit, t.Only, t.Except).Query(func(rows pgx.Rows) error {
@@ -93,7 +97,13 @@ func (tx *Tx) TakeInbox(ctx context.Context, t Take) (list []workflow.Delivery, 
 		})
 		return err
 	})
-	return list, tx.SendBatch(ctx, batch).Close()
+	// While there is nothing, there will be nothing until the transaction ends: this
+	// locks the tombstones (ACCESS SHARE).
+	batch.Queue(`SELECT EXISTS (SELECT FROM callbackd.tombstones)`).QueryRow(func(row pgx.Row) error { return row.Scan(&erased) })
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil || !erased || len(list) == 0 {
+		return list, nil, err
+	}
+	return tx.dropBarred(ctx, list)
 }
 
 // promotionLockTimeout bounds how long one workflow execution that is locked delays others.
@@ -102,20 +112,30 @@ const promotionLockTimeout = "2s"
 // DeadLetter makes a callback whose values keep it from being promoted a dead letter: it
 // leaves the inbox, stays in callbacks, and becomes a rejected callback with the same
 // id, and the SQLSTATE of cause in the reason. ReplayDeadLetter tries it again. The
-// reason is empty if the callback was no longer in the inbox.
+// reason is empty if the callback was no longer in the inbox, or is of what is erased; then
+// it is deleted.
 func (s *Store) DeadLetter(ctx context.Context, id uuid.UUID, cause error) (reason string, err error) {
 	err = s.InTx(ctx, "make a callback a dead letter", func(tx *Tx) error {
 		tag, err := tx.Exec(ctx, `DELETE FROM callbackd.inbox WHERE callback_id = $1`, id)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
+		named, err := tx.namedByCallback(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := tx.notBarred(ctx, subjectsOf(named)...); errors.Is(err, ErrErased) {
+			return tx.DropCallbacks(ctx, []uuid.UUID{id})
+		} else if err != nil {
+			return err
+		}
 		reason = store.DeadLetterReason(cause)
 		_, err = tx.Exec(ctx, `
-			INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body, workflow_execution_id, user_reference)
+			INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body, workflow_execution_id, account_id, user_reference)
 			SELECT callback_id,
 				CASE WHEN received_at BETWEEN '1970-01-01T00:00:00Z' AND '2199-12-31T00:00:00Z' THEN received_at ELSE now() END,
 				source_ip, $2, left(content_type, 256), substring(body FROM 1 FOR $3),
-				left(workflow_execution_id, 64), left(user_reference, 256)
+				left(workflow_execution_id, 64), left(account_id, 64), left(user_reference, 256)
 			FROM callbackd.callbacks WHERE callback_id = $1
 			ON CONFLICT (rejected_id) DO UPDATE SET reason = excluded.reason, replayed_at = NULL`, id, reason, callback.RejectedBodyLimit)
 		return err

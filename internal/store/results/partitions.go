@@ -148,17 +148,15 @@ func (s *Store) ensurePartitions(ctx context.Context, t partitionedTable, now ti
 
 // lastPartition returns the partition of a table that ends at MAXVALUE.
 func (s *Store) lastPartition(ctx context.Context, t partitionedTable) (partition, error) {
-	p := partition{table: t}
-	err := s.db.Pool().QueryRow(ctx, `
-		SELECT c.relname, substring(pg_get_expr(c.relpartbound, c.oid) FROM 'FROM \((.*?)\)')
-		FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
-		WHERE i.inhparent = ('callbackd.' || $1)::regclass AND pg_get_expr(c.relpartbound, c.oid) LIKE '%TO (MAXVALUE)'`, t.name).
-		Scan(&p.name, &p.lower)
-	if err != nil || p.lower == "MINVALUE" {
-		return p, store.Translate("read the partitions", err)
+	list, err := s.partitions(ctx, t)
+	if err != nil {
+		return partition{}, err
 	}
-	p.from, err = t.timeOf(p.lower)
-	return p, err
+	if len(list) == 0 || list[len(list)-1].upper != "MAXVALUE" {
+		return partition{}, fmt.Errorf("%s has no last partition: %w", t.name, store.ErrNotFound)
+	}
+	last := list[len(list)-1]
+	return partition{table: t, name: last.Name, lower: last.lower, from: last.From}, nil
 }
 
 func (s *Store) hasMany(ctx context.Context, partition string, few int) (many bool, err error) {
@@ -298,17 +296,27 @@ func (t partitionedTable) newPartition(like, name, from, to string) string {
 // partitions meanwhile. What follows is done as the table's owner, who is to own the
 // partitions, too: a worker may connect as a member of that role.
 func lockTable(last partition) string {
+	return asOwner(last.table.name) + fmt.Sprintf(`LOCK TABLE callbackd.%s IN ACCESS EXCLUSIVE MODE;`, last.table.name) +
+		mustHaveBounds(last.name, last.lower, "MAXVALUE")
+}
+
+// asOwner makes the rest of the transaction run as a table's owner.
+func asOwner(table string) string {
 	return fmt.Sprintf(`
 		DO $$ BEGIN
-			EXECUTE format('SET LOCAL ROLE %%s', (SELECT relowner::regrole FROM pg_class WHERE oid = 'callbackd.%[1]s'::regclass));
-		END $$;
-		LOCK TABLE callbackd.%[1]s IN ACCESS EXCLUSIVE MODE;
+			EXECUTE format('SET LOCAL ROLE %%s', (SELECT relowner::regrole FROM pg_class WHERE oid = 'callbackd.%s'::regclass));
+		END $$;`, table)
+}
+
+// mustHaveBounds fails unless a partition is as it was when it was looked up.
+func mustHaveBounds(partition, lower, upper string) string {
+	return fmt.Sprintf(`
 		DO $$ BEGIN
-			IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = to_regclass('callbackd.%[2]s')
-				AND pg_get_expr(c.relpartbound, c.oid) = $bound$FOR VALUES FROM (%[3]s) TO (MAXVALUE)$bound$) THEN
+			IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = to_regclass('callbackd.%s')
+				AND pg_get_expr(c.relpartbound, c.oid) = $bound$FOR VALUES FROM (%s) TO (%s)$bound$) THEN
 				RAISE serialization_failure USING MESSAGE = 'another instance changes the partitions';
 			END IF;
-		END $$;`, last.table.name, last.name, last.lower)
+		END $$;`, partition, lower, upper)
 }
 
 // change runs statements in one transaction.

@@ -61,7 +61,8 @@ func (s *Store) MoveDetails(ctx context.Context, key string, report func(Progres
 func (s *Store) Reproject(ctx context.Context, ids []string, since time.Time, key string, report func(Progress)) error {
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	r := reader{Store: s, doing: "read details anew", sql: selectRead, args: []any{ids, since}, key: key, report: report, Progress: Progress{Unreadable: map[string]int64{}}}
-	err := s.db.Pool().QueryRow(ctx, `SELECT count(*) FROM callbackd.workflow_executions AS w WHERE w.details_id IS NOT NULL AND `+whichRead, "", 0, ids, since).
+	err := s.db.Pool().QueryRow(ctx, `SELECT count(*) FROM callbackd.workflow_executions AS w
+		WHERE EXISTS (SELECT FROM callbackd.details AS d WHERE d.details_id = w.details_id) AND `+whichRead, "", 0, ids, since).
 		Scan(&r.Total)
 	if err == nil && ids != nil && r.Total < int64(len(ids)) {
 		err = fmt.Errorf("there are details of %d of the %d: %w", r.Total, len(ids), store.ErrNotFound)

@@ -26,7 +26,7 @@ var selectRejected = `
 	SELECT ` + rejectedRow.Columns("") + ` FROM (
 		SELECT rejected_id, CASE WHEN isfinite(received_at) THEN received_at ELSE to_timestamp(0) END AS received_at,
 			host(source_ip)::inet AS source_ip, reason, content_type, body,
-			CASE WHEN isfinite(replayed_at) THEN replayed_at END AS replayed_at, workflow_execution_id, user_reference
+			CASE WHEN isfinite(replayed_at) THEN replayed_at END AS replayed_at, workflow_execution_id, account_id, user_reference
 		FROM callbackd.rejected_callbacks) AS r`
 
 // ListRejected returns the newest rejected callbacks, newest first.
@@ -58,9 +58,12 @@ var (
 
 // Replay bounds and stores c, which was made from the rejected callback id, and marks
 // that one as replayed. It stores nothing and returns store.ErrNotFound if the id is
-// unknown or already replayed.
+// unknown or already replayed, and ErrErased if the callback is of what is erased.
 func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *callback.Callback) error {
 	return s.InTx(ctx, "replay rejected callback "+id.String(), func(tx *Tx) error {
+		if err := tx.NotErased(ctx, c.WorkflowExecutionID, c.AccountID); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `UPDATE callbackd.rejected_callbacks SET replayed_at = now()
 			WHERE rejected_id = $1 AND replayed_at IS NULL`, id)
 		if err != nil {
@@ -82,8 +85,15 @@ func (s *Store) Replay(ctx context.Context, id uuid.UUID, c *callback.Callback) 
 func (s *Store) ReplayDeadLetter(ctx context.Context, id uuid.UUID) error {
 	return s.InTx(ctx, "replay dead letter "+id.String(), func(tx *Tx) error {
 		tx.AfterCommit(func() { s.db.Wake(store.Inbox) })
+		named, err := tx.namedByCallback(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := tx.NotErased(ctx, named.WorkflowExecutionID, named.AccountID); err != nil {
+			return err
+		}
 		var found bool
-		err := tx.QueryRow(ctx, `
+		err = tx.QueryRow(ctx, `
 			WITH replayed AS (
 				UPDATE callbackd.rejected_callbacks SET replayed_at = now()
 				WHERE rejected_id = $1 AND replayed_at IS NULL AND reason LIKE $2

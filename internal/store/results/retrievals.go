@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"callbackd/internal/store"
+	"callbackd/internal/tombstone"
 	"callbackd/internal/workflow"
 )
 
@@ -60,13 +61,22 @@ var claimRetrieval = `
 			retrieval_attempts = retrieval_attempts + 1
 		WHERE workflow_execution_id = $1 AND retrieval_generation = $2 AND retrieval_state = 'pending'
 			AND (lease_until IS NULL OR lease_until < clock_timestamp())
+			-- Nor is it erased, as far as this worker's key tells.
+			AND (NOT EXISTS (SELECT FROM callbackd.tombstones) OR EXISTS (SELECT FROM callbackd.erasure_key WHERE key_check = $6))
+			AND NOT EXISTS (SELECT FROM callbackd.tombstones WHERE hash = $5)
 		RETURNING *
 	), stale AS (
 		DELETE FROM callbackd.images AS i USING claimed AS c
 		WHERE i.workflow_execution_id = c.workflow_execution_id AND NOT i.published AND i.generation <> $2
+		RETURNING i.object_key, i.stored_in
+	), queued AS (
+		INSERT INTO callbackd.object_deletions (object_key, stored_in)
+		SELECT object_key, stored_in FROM stale WHERE object_key IS NOT NULL
+		ON CONFLICT DO NOTHING
 	)
 	SELECT ` + executionRow.Columns("c.") + `, c.details_id, o.generation IS NOT NULL,
-		coalesce(CASE WHEN o.generation = $2 THEN o.body END, CASE WHEN d.generation = $2 THEN d.body END), i.credentials, i.classifiers, i.published
+		coalesce(CASE WHEN o.generation = $2 THEN o.body END, CASE WHEN d.generation = $2 THEN d.body END), i.credentials, i.classifiers, i.published,
+		EXISTS (SELECT FROM callbackd.tombstones)
 	FROM claimed AS c CROSS JOIN set_config('synchronous_commit', 'off', true)
 	LEFT JOIN callbackd.workflow_details AS o ON o.workflow_execution_id = c.workflow_execution_id
 	LEFT JOIN callbackd.details AS d ON d.details_id = c.details_id
@@ -77,19 +87,30 @@ var claimRetrieval = `
 	) AS i ON true`
 
 // ClaimRetrieval gives the run the lease for holdFor and counts the attempt. It returns
-// ErrSuperseded if nothing is left to do, and ErrBusy if another run holds the lease.
+// ErrSuperseded if nothing is left to do, ErrBusy if another run holds the lease, and
+// ErrErased if the account is erased; then the workflow execution is, too.
 func (s *Store) ClaimRetrieval(ctx context.Context, l *Lease, holdFor time.Duration) (*Claim, error) {
 	const doing = "claim a retrieval"
 	var c Claim
 	var credentials, classifiers []string
 	into := append(executionRow.Into(&c.Execution), storedRow.Into(&c.stored)...)
-	into = append(into, &c.Details, &credentials, &classifiers, &c.hasImages)
-	err := s.db.Pool().QueryRow(ctx, claimRetrieval, l.WorkflowExecutionID, l.Generation, l.Token, holdFor).Scan(into...)
+	var erased bool // anything
+	into = append(into, &c.Details, &credentials, &classifiers, &c.hasImages, &erased)
+	var hash, check []byte
+	if key := s.db.ErasureKey; !key.IsZero() {
+		hash, check = key.Hash(tombstone.Subject{Kind: tombstone.WorkflowExecution, ID: l.WorkflowExecutionID}), key.Check()
+	}
+	err := s.db.Pool().QueryRow(ctx, claimRetrieval, l.WorkflowExecutionID, l.Generation, l.Token, holdFor, hash, check).Scan(into...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, store.Translate(doing, whyNotHeld(ctx, s.db.Pool().QueryRow, l))
 	}
 	if err != nil {
 		return nil, store.Translate(doing, err)
+	}
+	if erased && c.AccountID != "" {
+		if err := s.eraseIfBarred(ctx, s.NotErased(ctx, l.WorkflowExecutionID, c.AccountID), l.WorkflowExecutionID, c.AccountID); err != nil {
+			return nil, store.Translate(doing, err)
+		}
 	}
 	l.Attempt, l.claim = c.RetrievalAttempts, c
 	c.Parts = make(map[PartKey]bool, len(credentials))
@@ -152,8 +173,13 @@ func (s *Store) Addresses(ctx context.Context, workflowExecutionID string, limit
 
 // ReleaseRetrieval gives the lease back without an outcome, as at a stop; the attempt
 // does not count. Details, unless nil, are stored for the next attempt, with whose they
-// are. It does nothing if the lease is no longer held.
+// are. It does nothing if the lease is no longer held. It returns ErrErased as FinishAttempt
+// does.
 func (s *Store) ReleaseRetrieval(ctx context.Context, l *Lease, r *Reading, i *Identity) error {
+	return s.eraseIfBarred(ctx, s.releaseRetrieval(ctx, l, r, i), l.WorkflowExecutionID, l.account(i))
+}
+
+func (s *Store) releaseRetrieval(ctx context.Context, l *Lease, r *Reading, i *Identity) error {
 	return s.withDetails(r, func(jsonb *string) error {
 		return s.InTx(ctx, "release a retrieval", func(tx *Tx) error {
 			tag, err := tx.Exec(ctx, `
@@ -162,6 +188,9 @@ func (s *Store) ReleaseRetrieval(ctx context.Context, l *Lease, r *Reading, i *I
 				WHERE workflow_execution_id = $1 AND lease_token = $3 AND lease_job_id IS NULL`,
 				l.WorkflowExecutionID, l.Generation, l.Token, max(l.Attempt-1, 0))
 			if err != nil || tag.RowsAffected() == 0 || r == nil {
+				return err
+			}
+			if err := tx.notBarred(ctx, executionAndAccount(l.WorkflowExecutionID, l.account(i))...); err != nil {
 				return err
 			}
 			o := Outcome{Conclusion: workflow.Conclusion{State: l.claim.RetrievalState}, Read: r, Identity: i}
@@ -222,8 +251,22 @@ const errDoubles store.Error = "two runs have staged images"
 // FinishAttempt stores an attempt's outcome, publishes the staged images, gives the
 // lease back, calls complete and adds the events, all in one transaction. Nothing changes
 // if it returns ErrSuperseded (a newer retrieval has begun), ErrBusy (another run has
-// taken the lease) or ErrUnavailable (also if staged images are lost).
+// taken the lease) or ErrUnavailable (also if staged images are lost). If the workflow
+// execution or its account, by the details, is erased, it erases what there is of it and
+// returns ErrErased.
 func (s *Store) FinishAttempt(ctx context.Context, l *Lease, o Outcome, complete func(*Tx) error) error {
+	return s.eraseIfBarred(ctx, s.finishAttempt(ctx, l, o, complete), l.WorkflowExecutionID, l.account(o.Identity))
+}
+
+// account is whose the workflow execution is, as far as is known.
+func (l *Lease) account(i *Identity) string {
+	if i != nil && i.AccountID != "" {
+		return i.AccountID
+	}
+	return l.claim.AccountID
+}
+
+func (s *Store) finishAttempt(ctx context.Context, l *Lease, o Outcome, complete func(*Tx) error) error {
 	return s.withDetails(o.Read, func(jsonb *string) error {
 		finish := func() error {
 			return s.InTx(ctx, "finish a retrieval attempt", func(tx *Tx) error {
@@ -297,6 +340,7 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 		args, statement = append(args, readRow.Values(o.Read.columns(id))...), finishRead
 	}
 	batch := &pgx.Batch{}
+	tx.queueNotBarred(batch, executionAndAccount(l.WorkflowExecutionID, l.account(o.Identity))...)
 	batch.Queue(statement, args...).Exec(func(tag pgconn.CommandTag) error {
 		if tag.RowsAffected() == 0 {
 			return ErrSuperseded
@@ -313,6 +357,9 @@ func (tx *Tx) finishAttempt(ctx context.Context, l *Lease, o *Outcome, jsonb *st
 	}
 	if missed := !l.claim.ExpectedAt.IsZero() || !l.claim.OverdueAt.IsZero(); missed && o.answers() {
 		queueAnswer(batch, l.WorkflowExecutionID)
+	}
+	if o.State == workflow.Awaiting {
+		queueReopen(batch, l.WorkflowExecutionID)
 	}
 	err = tx.SendBatch(ctx, batch).Close()
 	if errors.Is(err, ErrSuperseded) {

@@ -36,12 +36,13 @@ func TestStories(t *testing.T) {
 	storetest.Query(t, s, `INSERT INTO callbackd.rejected_callbacks (rejected_id, received_at, source_ip, reason, content_type, body, workflow_execution_id)
 		VALUES (gen_random_uuid(), now(), '192.0.2.1', 'address_not_allowed', 'application/json', '{}', 'w')`)
 	l := storetest.Claim(t, s, "w")
+	storetest.Query(t, s, `UPDATE callbackd.workflow_executions SET retrieval_received_at = now() WHERE workflow_execution_id = 'w'`)
 	storetest.Stage(t, s, l, "FRONT", "front")
 	o := storetest.Outcome(workflow.Retrieved, `{"workflow":{"id":"w"},"decision":{"type":"WARNING"}}`)
 	o.Event = workflow.EventRetrieved
 	storetest.Finish(t, s, l, o)
 
-	want := []string{"expected", "callback", "callback_rejected", "images", "details_retrieved", "retrieved"}
+	want := []string{"expected", "callback", "callback_rejected", "retrieval_begun", "images", "details_retrieved", "retrieved"}
 	for _, look := range []struct {
 		by    results.StoryKey
 		value string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,11 +120,31 @@ func SeedDetails(tb testing.TB, s *Store, id, details string) {
 // Stage stages an image of the credential "c".
 func Stage(tb testing.TB, s *Store, l *results.Lease, classifier, content string) {
 	tb.Helper()
-	err := s.StageImage(tb.Context(), l, &results.Image{
-		PartKey: results.PartKey{CredentialID: "c", Classifier: classifier}, AccountID: "a", Category: "ID", ContentType: "image/jpeg",
-		SHA256: sha256.Sum256([]byte(content)), Width: 8, Height: 5, Data: []byte(content),
-	})
+	img := image(classifier, content)
+	img.StoredIn = results.InDatabase
+	err := s.StageImage(tb.Context(), l, uuid.Must(uuid.NewV7()), img, strings.NewReader(content), int64(len(content)))
 	if err != nil {
 		tb.Fatalf("stage %s: %v", classifier, err)
+	}
+}
+
+// StageObject stages an image of the credential "c" whose bytes are in an image store, as
+// far as the database knows.
+func StageObject(tb testing.TB, s *Store, l *results.Lease, classifier, content, objectKey string) {
+	tb.Helper()
+	img := image(classifier, content)
+	img.ImagePlace = results.ImagePlace{StoredIn: "file", ObjectKey: objectKey}
+	if err := s.BeginUpload(tb.Context(), l, img.ImagePlace); err != nil {
+		tb.Fatalf("stage %s: %v", classifier, err)
+	}
+	if err := s.StageObject(tb.Context(), l, uuid.Must(uuid.NewV7()), img); err != nil {
+		tb.Fatalf("stage %s: %v", classifier, err)
+	}
+}
+
+func image(classifier, content string) *results.Image {
+	return &results.Image{
+		PartKey: results.PartKey{CredentialID: "c", Classifier: classifier}, AccountID: "a", Category: "ID", ContentType: "image/jpeg",
+		SizeBytes: int64(len(content)), SHA256: sha256.Sum256([]byte(content)), Width: 8, Height: 5,
 	}
 }

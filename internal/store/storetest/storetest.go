@@ -24,6 +24,7 @@ import (
 	"callbackd/internal/store"
 	"callbackd/internal/store/receiving"
 	"callbackd/internal/store/results"
+	"callbackd/internal/tombstone"
 	"callbackd/migrations"
 )
 
@@ -183,6 +184,9 @@ func (s *Store) Receiving() *receiving.Store { return s.receivingHalf }
 // Results returns the worker's half.
 func (s *Store) Results() *results.Store { return s.resultsHalf }
 
+// ErasureKey is that of the stores that are opened here.
+var ErasureKey = tombstone.NewKey("the erasure key of the tests")
+
 // Timeout bounds how long storing a callback takes.
 const Timeout = 5 * time.Second
 
@@ -196,7 +200,7 @@ func Open(tb testing.TB, dsn string, log ...*zap.Logger) *Store {
 func OpenWithTimeout(tb testing.TB, dsn string, timeout time.Duration, log ...*zap.Logger) *Store {
 	tb.Helper()
 	reg := prometheus.NewRegistry()
-	db, err := store.Open(context.Background(), store.Options{DSN: dsn, Log: append(log, zap.NewNop())[0], Metrics: store.NewMetrics(reg)})
+	db, err := store.Open(context.Background(), store.Options{DSN: dsn, ErasureKey: ErasureKey, Log: append(log, zap.NewNop())[0], Metrics: store.NewMetrics(reg)})
 	if err != nil {
 		tb.Fatalf("open the store: %v", err)
 	}

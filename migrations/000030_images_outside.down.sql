@@ -1,0 +1,2 @@
+DROP VIEW jumio.image_reads;
+DROP TABLE callbackd.image_reads, callbackd.object_deletions, callbackd.image_uploads;
