@@ -112,11 +112,11 @@ func (n node) scanned() (list []string) {
 	return list
 }
 
-// Growing returns the tables that grow with callbacks and have rows already; those without
-// may be read whole.
+// Growing returns the tables that grow with callbacks and have more than 1,000 rows already.
+// Of one with fewer, as that of a month which has just begun, all is read sooner than an index.
 func Growing(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	rows, _ := conn.Query(ctx, `SELECT relname FROM pg_class WHERE relnamespace = 'callbackd'::regnamespace AND relkind = 'r'
-		AND (relispartition OR relname IN ('workflow_executions', 'extracted_documents', 'expectations')) AND reltuples > 0`) // its error is that of reading the rows
+		AND (relispartition OR relname IN ('workflow_executions', 'extracted_documents', 'expectations')) AND reltuples > 1000`) // its error is that of reading the rows
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("list the growing tables: %w", err)
