@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	composeMaxImage = 30 << 20 // bytes
+	composeMaxImage = 32 << 20 // bytes
 	composeUser     = "65532"
 )
 
