@@ -8,6 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+repository=$(pwd)
 label=callbackd.stand-in
 debian=callbackd-stand-in:debian
 
@@ -153,6 +154,15 @@ stand_in_prometheus() {
 	DOCKERFILE
 }
 
+stand_in_versitygw() {
+	(cd "$repository/internal/imagestore/versitygw" && CGO_ENABLED=0 go build -o "$work/versitygw/versitygw" github.com/versity/versitygw/cmd/versitygw)
+	cat >Dockerfile <<-DOCKERFILE
+		FROM $debian
+		COPY versitygw /usr/local/bin/versitygw
+		LABEL $label="versitygw, compiled from its module"
+	DOCKERFILE
+}
+
 need() {
 	image=$1
 	if there "$image" && [ -z "$(stand_in "$image")" ]; then
@@ -172,6 +182,7 @@ need() {
 	postgres:*) kind=postgres ;;
 	nginx:*) kind=nginx ;;
 	prom/prometheus:*) kind=prometheus ;;
+	versity/versitygw:*) kind=versitygw ;;
 	*)
 		say "$image: could not be pulled and no package can replace it, so it will not be started: $(head -n 1 "$work/pull")"
 		return

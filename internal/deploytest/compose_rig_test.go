@@ -158,9 +158,9 @@ func (s *composeStack) compose(t *testing.T, args ...string) string {
 // remove takes everything down, and demands that nothing is left.
 func (s *composeStack) remove() {
 	if s.t.Failed() {
-		s.t.Logf("the ends of the logs:\n%s", s.compose(s.t, "--profile", "monitoring", "logs", "--no-color", "--tail", "30"))
+		s.t.Logf("the ends of the logs:\n%s", s.compose(s.t, "--profile", "monitoring", "--profile", "images", "logs", "--no-color", "--tail", "30"))
 	}
-	s.compose(s.t, "--profile", "monitoring", "down", "-v", "--remove-orphans", "-t", "10")
+	s.compose(s.t, "--profile", "monitoring", "--profile", "images", "down", "-v", "--remove-orphans", "-t", "10")
 	for _, list := range [][]string{{"ps", "-aq"}, {"volume", "ls", "-q"}, {"network", "ls", "-q"}} {
 		if left := composeRun(s.t, nil, "docker", append(list, "--filter", "label=com.docker.compose.project="+s.project)...); left != "" {
 			s.t.Errorf("docker %s: left after compose down: %s", list[0], left)

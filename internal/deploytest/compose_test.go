@@ -4,6 +4,7 @@ package deploytest
 
 import (
 	"cmp"
+	"crypto/rand"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"debug/elf"
@@ -45,6 +46,7 @@ func TestCompose(t *testing.T) {
 		{"addresses", s.checkAddresses},
 		{"journeys", s.checkJourneys},
 		{"restarts", s.checkRestarts},
+		{"image store", s.checkImageStore},
 		{"monitoring", s.checkMonitoring},
 	} {
 		if !t.Run(phase.name, phase.run) {
@@ -432,6 +434,48 @@ func (s *composeStack) checkRestarts(t *testing.T) {
 		return nil
 	})
 	composeChecked(t, "%s were restarted one at a time, a callback was taken after each, and %d journeys were retrieved afterwards", strings.Join(services, ", "), len(final))
+}
+
+// checkImageStore: with the profile images, all images move to the S3 server, new ones go
+// there, none is missing, and one is read back.
+func (s *composeStack) checkImageStore(t *testing.T) {
+	s.environ = append(s.environ, "CALLBACKD_IMAGE_STORE=s3://images?endpoint=http://images:7070&path-style=true",
+		"CALLBACKD_IMAGE_STORE_ACCESS_KEY=deploytest", "CALLBACKD_IMAGE_STORE_SECRET_KEY="+rand.Text())
+	s.compose(t, "--profile", "images", "up", "-d", "images", "worker")
+	s.settled(t, "worker")
+	worker := s.inspect(t, "worker").ID
+	eventually(t, composePatience, func() error { // the S3 server has no health check
+		out, err := exec.Command("docker", "exec", worker, "/callbackd", "image", "move").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("callbackd image move: %w\n%s", err, out)
+		}
+		return nil
+	})
+	s.startJourneys(t, 10)
+	eventually(t, composePatience, func() error {
+		_, err := s.compareWithLedger(t)
+		return err
+	})
+
+	var images []struct{ ID, Store, SHA256 string }
+	s.query(t, &images, `SELECT json_agg(json_build_object('id', image_id, 'store', stored_in, 'sha256', encode(sha256, 'hex'))) FROM jumio.images`)
+	for _, i := range images {
+		if i.Store != "s3" {
+			t.Errorf("image %s is stored in %q, want s3", i.ID, i.Store)
+		}
+	}
+	want := fmt.Sprintf("%d objects, 0 orphans (0 bytes), 0 missing", len(images))
+	eventually(t, composePatience, func() error { // the worker deletes those that were replaced
+		if got := composeRun(t, nil, "docker", "exec", worker, "/callbackd", "image", "sweep"); got != want {
+			return fmt.Errorf("callbackd image sweep prints %q, want %q", got, want)
+		}
+		return nil
+	})
+	content, err := exec.Command("docker", "exec", worker, "/callbackd", "image", "get", images[0].ID, "--reason", "deploytest").Output()
+	if sum := sha256.Sum256(content); err != nil || hex.EncodeToString(sum[:]) != images[0].SHA256 {
+		t.Errorf("callbackd image get writes %d bytes with the SHA-256 %x, want %s; error %v", len(content), sum, images[0].SHA256, err)
+	}
+	composeChecked(t, "%d images are in the S3 server, none is missing, and one was read back", len(images))
 }
 
 // checkMonitoring: Prometheus finds its targets and rules. Grafana is started only
